@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# What is built rather than packaged: a containerd newer than any distribution's,
+# runc with idmapped mounts, the CRI's own tools.
+
+RELEASES=(1.6 1.7 2.x 2.4)
+CONTAINERD_NEWEST=v2.4.2
+RUNC_NEWEST=v1.5.2
+CARGO_DENY=0.20.2
+
+containerd() {
+    local release=${1:-}
+    case $release in
+        1.6) once containerd/1.6 "containerd 1.6" unpack_containerd bookworm ;;
+        1.7) once containerd/1.7 "containerd 1.7" unpack_containerd trixie ;;
+        2.x) once containerd/2.x "containerd 2.x" unpack_containerd sid ;;
+        2.4) once containerd/2.4 "containerd ${CONTAINERD_NEWEST#v} (a few minutes)" build_containerd ;;
+        *) die "containerd: one of ${RELEASES[*]}, not '$release'" ;;
+    esac
+    "$CACHE/containerd/$release/bin/containerd" --version | awk '{ print $3 }' | sed 's/^v//; s/[~+].*//'
+}
+build_containerd() {
+    local commands=github.com/containerd/containerd/v2/cmd
+    cd /
+    GOBIN=$1/bin GOFLAGS=-buildvcs=false go install \
+        -ldflags "-s -w -X github.com/containerd/containerd/v2/version.Version=$CONTAINERD_NEWEST" \
+        $commands/containerd@$CONTAINERD_NEWEST \
+        $commands/containerd-shim-runc-v2@$CONTAINERD_NEWEST \
+        $commands/ctr@$CONTAINERD_NEWEST
+}
+
+runc() {
+    once runc/1.1 "runc 1.1" unpack_runc
+    once runc/1.5 "runc ${RUNC_NEWEST#v}" build_runc
+}
+build_runc() {
+    apt_tools
+    cd /
+    GOBIN=$1 GOFLAGS=-buildvcs=false go install -tags seccomp \
+        -ldflags "-X main.version=${RUNC_NEWEST#v}" github.com/opencontainers/runc@$RUNC_NEWEST
+}
+
+crictl() {
+    local module=$REPO/tests/go/cri-tools place
+    place=cri-tools/$(fingerprint "$module"/go.mod "$module"/go.sum)
+    once "$place" "crictl and critest" build_cri_tools "$module"
+    point bin/crictl "$place/crictl"
+    point bin/critest "$place/critest"
+}
+build_cri_tools() {
+    cd "$2" || return
+    GOFLAGS=-buildvcs=false go build -o "$1/crictl" sigs.k8s.io/cri-tools/cmd/crictl
+    GOFLAGS=-buildvcs=false go test -c -o "$1/critest" sigs.k8s.io/cri-tools/cmd/critest
+}
+
+cri_api() {
+    local module=$REPO/tests/go/cri-api place
+    place=cri-api/$(fingerprint "$module"/go.mod "$module"/go.sum "$module"/main.go)
+    once "$place" "the CRI's upstream descriptors" build_cri_api "$module"
+    point cri-api.pb "$place/cri-api.pb"
+}
+build_cri_api() {
+    cd "$2" || return
+    GOFLAGS=-buildvcs=false go run . >"$1/cri-api.pb"
+}
+
+deny() {
+    once "deny/$CARGO_DENY" "cargo-deny $CARGO_DENY (a few minutes)" build_deny
+}
+build_deny() {
+    # Its default features bring an HTTP client and a git of its own; the checks
+    # that run here read only what cargo has fetched.
+    CARGO_TARGET_DIR=$1/target cargo install --locked --root "$1" --version "$CARGO_DENY" cargo-deny
+    rm -rf "$1/target"
+}
+
+# point NAME PLACE: $CACHE/NAME leads to $CACHE/PLACE.
+point() {
+    [ "$(readlink "$CACHE/$1" 2>/dev/null)" != "$CACHE/$2" ] || return 0
+    mkdir -p "$(dirname "$CACHE/$1")"
+    ln -sfn "$CACHE/$2" "$CACHE/$1"
+}

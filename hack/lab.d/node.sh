@@ -1,0 +1,214 @@
+# shellcheck shell=bash
+# The parts of a node that run: a private containerd, its CNI and registry
+# configuration. Everything that one owns lies below the DIR that it was given.
+
+# daemon NAME COMMAND...: runs COMMAND on its own, as NAME.pid, writing NAME.log.
+daemon() {
+    local name=$1
+    shift
+    setsid "$@" >"$name.log" 2>&1 </dev/null &
+    echo $! >"$name.pid"
+}
+alive() {
+    [ -e "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null
+}
+# stop_daemon NAME: asks first, insists after 5 s.
+stop_daemon() {
+    local name=$1 pid
+    [ -e "$name.pid" ] || return 0
+    pid=$(cat "$name.pid")
+    kill "$pid" 2>/dev/null || true
+    settle 5 gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
+    rm -f "$name.pid"
+}
+gone() { ! kill -0 "$1" 2>/dev/null || [ "$(ps -o stat= -p "$1" | cut -c 1)" = Z ]; }
+
+containerd_up() {
+    [ $# -ge 2 ] || die "usage: hack/lab containerd-up DIR RELEASE [--cri on|off] [--runc 1.1|1.5]"
+    local dir=$1 release=$2 cri=off runc=1.5 version
+    shift 2
+    while [ $# -gt 0 ]; do
+        case "$1 ${2:-}" in
+            "--cri on" | "--cri off") cri=$2 ;;
+            "--runc 1.1" | "--runc 1.5") runc=$2 ;;
+            *) die "containerd-up: not understood: $*" ;;
+        esac
+        shift 2
+    done
+    version=$(containerd "$release")
+    runc
+    cni
+    mkdir -p "$dir"
+    dir=$(cd "$dir" && pwd)
+    # A socket's path has 107 bytes, and the longest here is DIR/containerd.sock.ttrpc.
+    [ ${#dir} -le 80 ] || die "$dir is too long a path for the sockets below it (80 bytes at most)"
+    if alive "$dir/containerd.pid"; then die "a containerd runs in $dir already"; fi
+    case $version in
+        1.*) config_v2 "$dir" "$cri" ;;
+        *) config_v3 "$dir" "$cri" "$version" ;;
+    esac >"$dir/containerd.toml"
+    # The shim and runc are looked for on PATH first.
+    daemon "$dir/containerd" env PATH="$CACHE/containerd/$release/bin:$CACHE/runc/$runc:$PATH" \
+        "$CACHE/containerd/$release/bin/containerd" --config "$dir/containerd.toml"
+    settle 30 answers "$dir" "$release" "$cri" ||
+        { tail -n 10 "$dir/containerd.log" >&2; die "containerd $version did not start; see $dir/containerd.log"; }
+    echo "$version"
+}
+answers() {
+    "$CACHE/containerd/$2/bin/ctr" --address "$1/containerd.sock" --connect-timeout 1s version || return 1
+    [ "$3" = off ] || grep -q 'containerd successfully booted' "$1/containerd.log"
+}
+
+# What every release's configuration opens with.
+config_common() {
+    cat <<TOML
+root = "$1/root"
+state = "$1/state"
+[grpc]
+address = "$1/containerd.sock"
+[ttrpc]
+address = "$1/containerd.sock.ttrpc"
+TOML
+}
+config_v2() {
+    local dir=$1 cri=$2 disabled='"io.containerd.internal.v1.opt"'
+    [ "$cri" = on ] || disabled+=', "io.containerd.grpc.v1.cri"'
+    echo "version = 2"
+    echo "disabled_plugins = [$disabled]"
+    config_common "$dir"
+    [ "$cri" = on ] || return 0
+    cat <<TOML
+[plugins."io.containerd.grpc.v1.cri"]
+restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "$CACHE/cni"
+conf_dir = "$dir/cni/net.d"
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "$dir/certs.d"
+TOML
+}
+config_v3() {
+    local dir=$1 cri=$2 version=$3 disabled='"io.containerd.internal.v1.opt"' bins
+    [ "$cri" = on ] || disabled+=', "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
+    "io.containerd.grpc.v1.cri", "io.containerd.podsandbox.controller.v1.podsandbox"'
+    echo "version = 3"
+    echo "disabled_plugins = [$disabled]"
+    config_common "$dir"
+    cat <<TOML
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
+TOML
+    [ "$cri" = on ] || return 0
+    # 2.1 takes several folders and refuses the old key beside them.
+    case $version in
+        2.0.*) bins="bin_dir = \"$CACHE/cni\"" ;;
+        *) bins="bin_dirs = [\"$CACHE/cni\"]" ;;
+    esac
+    cat <<TOML
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+$bins
+conf_dir = "$dir/cni/net.d"
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = "$dir/certs.d"
+TOML
+}
+
+containerd_down() {
+    [ $# = 1 ] || die "usage: hack/lab containerd-down DIR"
+    [ -d "$1" ] || return 0
+    local dir pid
+    dir=$(cd "$1" && pwd)
+    stop_daemon "$dir/containerd"
+    # Every process below one of its shims, the shim last: a shim that went first
+    # would leave its containers to init.
+    for pid in $(shims "$dir/containerd.sock"); do
+        # shellcheck disable=SC2046 # one pid a word
+        kill -KILL $(descendants "$pid") "$pid" 2>/dev/null || true
+        settle 5 gone "$pid" || say "shim $pid of $dir does not go away"
+    done
+    awk -v below="$dir/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+        while read -r mount; do umount -l "$(printf '%b' "$mount")" || true; done
+    [ ! -e "$dir/cni/bridge" ] || ip link delete "$(cat "$dir/cni/bridge")" 2>/dev/null || true
+    rm -f "$dir"/containerd.sock "$dir"/containerd.sock.ttrpc
+}
+# shims SOCKET: the shims that report to it.
+shims() {
+    local line
+    for line in /proc/[0-9]*/cmdline; do
+        if tr '\0' '\n' <"$line" 2>/dev/null | awk -v socket="$1" '
+                NR == 1 && $0 !~ /containerd-shim/ { exit }
+                before == "-address" && $0 == socket { found = 1 }
+                { before = $0 }
+                END { exit !found }'; then
+            line=${line#/proc/}
+            echo "${line%/cmdline}"
+        fi
+    done 2>/dev/null
+}
+descendants() {
+    local child
+    for child in $(ps -o pid= --ppid "$1"); do
+        echo "$child"
+        descendants "$child"
+    done
+}
+
+cni_conf() {
+    [ $# = 3 ] || die "usage: hack/lab cni-conf DIR SUBNET BRIDGE"
+    cni
+    mkdir -p "$1/cni/net.d"
+    local dir bandwidth=''
+    dir=$(cd "$1" && pwd)
+    [ ! -e "$CACHE/cni/bandwidth" ] || bandwidth=',
+    {"type": "bandwidth", "capabilities": {"bandwidth": true}}'
+    echo "$3" >"$dir/cni/bridge"
+    # Nothing of a test leaves the machine: no masquerading, and so no rules for it.
+    cat >"$dir/cni/net.d/10-bridge.conflist" <<JSON
+{
+  "cniVersion": "1.0.0",
+  "name": "$3",
+  "plugins": [
+    {
+      "type": "bridge",
+      "bridge": "$3",
+      "isGateway": true,
+      "ipMasq": false,
+      "hairpinMode": true,
+      "ipam": {
+        "type": "host-local",
+        "dataDir": "$dir/cni/ipam",
+        "ranges": [[{"subnet": "$2"}]],
+        "routes": [{"dst": "0.0.0.0/0"}]
+      }
+    },
+    {"type": "portmap", "capabilities": {"portMappings": true}}$bandwidth
+  ]
+}
+JSON
+    echo "$dir/cni/net.d"
+}
+
+registry_hosts() {
+    [ $# = 2 ] || die "usage: hack/lab hosts DIR PORT"
+    mkdir -p "$1/certs.d/_default"
+    cat >"$1/certs.d/_default/hosts.toml" <<TOML
+server = "http://127.0.0.1:$2"
+
+[host."http://127.0.0.1:$2"]
+capabilities = ["pull", "resolve"]
+TOML
+    echo "$(cd "$1" && pwd)/certs.d"
+}
+
+show_places() {
+    local release
+    for release in "${RELEASES[@]}"; do
+        printf 'CONTAINERD_%s=%q\n' "${release//[.]/_}" "$CACHE/containerd/$release/bin"
+    done
+    printf '%s=%q\n' RUNC_1_1 "$CACHE/runc/1.1" RUNC_1_5 "$CACHE/runc/1.5" CNI "$CACHE/cni" \
+        TOOLS "$CACHE/bin" CRI_API "$CACHE/cri-api.pb" REGISTRY_STORAGE "$CACHE/images/now/storage"
+}

@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# Test images, and the distribution's registry that serves them on loopback.
+
+# The images are written as the registry stores them, so that a registry comes up
+# with all of them at once, and nothing has to be pushed.
+images() {
+    apt_tools
+    programs
+    local maker=$REPO/tests/images/build.py place
+    place=images/$(fingerprint "$maker" "$REPO"/tests/images/*.c)
+    once "$place" "the test images" build_images "$maker"
+    point images/now "$place"
+}
+build_images() { PYTHONDONTWRITEBYTECODE=1 python3 "$2" --programs "$CACHE/programs" "$1"; }
+
+registry_up() {
+    [ $# = 2 ] || die "usage: hack/lab registry-up DIR PORT"
+    images
+    mkdir -p "$1"
+    local dir port=$2
+    dir=$(cd "$1" && pwd)
+    if alive "$dir/registry.pid"; then die "a registry runs in $dir already"; fi
+    [ -e "$dir/storage" ] || cp -a --reflink=auto "$CACHE/images/now/storage" "$dir/storage"
+    cat >"$dir/registry.yml" <<YML
+version: 0.1
+log: {accesslog: {disabled: true}, level: info, formatter: text}
+storage:
+  filesystem: {rootdirectory: $dir/storage, maxthreads: 100}
+  delete: {enabled: true}
+  maintenance: {uploadpurging: {enabled: false}}
+http: {addr: "127.0.0.1:$port", secret: loopback}
+YML
+    rm -f "$dir/port"
+    daemon "$dir/registry" env OTEL_TRACES_EXPORTER=none \
+        "$CACHE/programs/usr/bin/docker-registry" serve "$dir/registry.yml"
+    settle 20 find_port "$dir" || { tail -n 5 "$dir/registry.log" >&2; die "the registry did not start; see $dir/registry.log"; }
+    cat "$dir/port"
+}
+find_port() {
+    alive "$1/registry.pid" || return 1
+    sed -n 's/.*listening on 127\.0\.0\.1:\([0-9]*\).*/\1/p' "$1/registry.log" | head -n 1 | grep . >"$1/port"
+}
+
+registry_down() {
+    [ $# = 1 ] || die "usage: hack/lab registry-down DIR"
+    stop_daemon "$1/registry"
+    rm -f "$1/port"
+}
