@@ -45,9 +45,12 @@ crictl() {
     once "$place" "crictl and critest" build_cri_tools "$module"
     point bin/crictl "$place/crictl"
     point bin/critest "$place/critest"
+    point bin/crictl.yaml "$place/crictl.yaml"
 }
 build_cri_tools() {
     cd "$2" || return
+    # For CRI_CONFIG_FILE: without a file, crictl warns of it at each call.
+    echo 'timeout: 30' >"$1/crictl.yaml"
     GOFLAGS=-buildvcs=false go build -o "$1/crictl" sigs.k8s.io/cri-tools/cmd/crictl
     GOFLAGS=-buildvcs=false go test -c -o "$1/critest" sigs.k8s.io/cri-tools/cmd/critest
 }

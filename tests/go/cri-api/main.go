@@ -14,7 +14,7 @@ import (
 )
 
 func main() {
-	api := protodesc.ToFileDescriptorProto(runtime.File_pkg_apis_runtime_v1_api_proto)
+	api := protodesc.ToFileDescriptorProto(runtime.File_staging_src_k8s_io_cri_api_pkg_apis_runtime_v1_api_proto)
 	set := &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{api}}
 	bytes, err := proto.Marshal(set)
 	if err != nil {
