@@ -1,7 +1,15 @@
 //! cridge: a CRI v1 server over a stock containerd.
 
+pub mod config;
+pub mod containerd;
 pub mod error;
 pub mod id;
+pub mod io;
+pub mod linux;
+pub mod network;
 pub mod proto;
+pub mod registry;
 pub mod signal;
+pub mod spec;
+pub mod state;
 pub mod time;

@@ -15,9 +15,9 @@ pub struct Signal(u8);
 pub struct UnknownSignal(String);
 
 const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-    "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-    "WINCH", "IO", "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 /// The first and last real-time signal as glibc counts them (signal(7)): what image builders mean.
 const RTMIN: u8 = 34;
@@ -110,8 +110,17 @@ mod tests {
     #[test]
     fn every_spelling_is_read() {
         for (text, number) in [
-            ("SIGTERM", 15), ("term", 15), ("15", 15), ("SIGKILL", 9), ("SIGRTMIN", 34), ("SIGRTMIN+3", 37),
-            ("SIGRTMINPLUS15", 49), ("RTMAX-14", 50), ("SIGRTMAXMINUS1", 63), ("SIGCLD", 17), ("64", 64),
+            ("SIGTERM", 15),
+            ("term", 15),
+            ("15", 15),
+            ("SIGKILL", 9),
+            ("SIGRTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("SIGRTMINPLUS15", 49),
+            ("RTMAX-14", 50),
+            ("SIGRTMAXMINUS1", 63),
+            ("SIGCLD", 17),
+            ("64", 64),
         ] {
             assert_eq!(text.parse::<Signal>().map(Signal::number), Ok(number), "{text}");
         }

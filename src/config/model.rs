@@ -1,0 +1,250 @@
+//! The configuration as the rest of the program reads it: checked, with every default filled in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// All that `cridge serve` can be told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the CRI is served.
+    pub listen: PathBuf,
+    /// Persistent state, laid out as the built-in plugin's root.
+    pub root: PathBuf,
+    /// State that a reboot wipes, laid out as the built-in plugin's state folder.
+    pub state: PathBuf,
+    pub containerd: ContainerdConfig,
+    pub runtime: RuntimeConfig,
+    pub network: NetworkConfig,
+    pub image: ImageConfig,
+    pub registry: RegistryConfig,
+    pub log: LogConfig,
+}
+
+/// How containerd is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerdConfig {
+    pub socket: PathBuf,
+    /// containerd's namespace; `k8s.io` is what kubelet's cAdvisor looks into.
+    pub namespace: String,
+}
+
+/// How pods and containers are run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuntimeConfig {
+    /// The handler of a pod that names none.
+    pub default_handler: String,
+    pub handlers: BTreeMap<String, HandlerConfig>,
+    /// `cgroupfs` or `systemd` told to the kubelet; unset: asked of the handler's options, then of the node.
+    pub cgroup_driver: Option<CgroupDriver>,
+    /// Bytes of a CRI log line's text before it is split.
+    pub max_log_line: usize,
+    /// How long an exec's output may trickle on after its process ended.
+    pub exec_drain: Duration,
+    /// Lets unprivileged processes of a pod bind ports below 1024.
+    pub enable_unprivileged_ports: bool,
+    /// Lets unprivileged processes of a pod send ICMP echo.
+    pub enable_unprivileged_icmp: bool,
+    pub disable_hugetlb_controller: bool,
+    pub tolerate_missing_hugetlb_controller: bool,
+    pub ignore_image_defined_volumes: bool,
+    pub enable_selinux: bool,
+    pub selinux_category_range: u32,
+    pub disable_apparmor: bool,
+    pub unset_seccomp_profile: Option<String>,
+    pub device_ownership_from_security_context: bool,
+    pub enable_cdi: bool,
+    pub cdi_spec_dirs: Vec<PathBuf>,
+}
+
+/// One runtime handler (a RuntimeClass' `handler`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct HandlerConfig {
+    /// The shim's type, `io.containerd.runc.v2`.
+    pub runtime_type: String,
+    /// An absolute shim binary; beats the type for look-up.
+    pub runtime_path: Option<PathBuf>,
+    /// The shim's options, as containerd's configuration writes them (`BinaryName`, `SystemdCgroup`, …).
+    pub options: toml::Table,
+    pub snapshotter: Option<String>,
+    /// An OCI spec that takes the place of the default one.
+    pub base_runtime_spec: Option<PathBuf>,
+    pub cni_conf_dir: Option<PathBuf>,
+    pub cni_max_conf_num: Option<usize>,
+    pub pod_annotations: Vec<String>,
+    pub container_annotations: Vec<String>,
+    pub privileged_without_host_devices: bool,
+    pub privileged_without_host_devices_all_devices_allowed: bool,
+    pub cgroup_writable: bool,
+}
+
+/// Who makes a container's cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupDriver {
+    Cgroupfs,
+    Systemd,
+}
+
+/// CNI.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkConfig {
+    pub conf_dir: PathBuf,
+    pub bin_dirs: Vec<PathBuf>,
+    /// How many files of `conf_dir` are used, in order of name; 0 for all.
+    pub max_conf_num: usize,
+    /// Where results are kept for DEL, in libcni's format.
+    pub cache_dir: PathBuf,
+    /// Where network namespaces are pinned.
+    pub netns_dir: PathBuf,
+    /// Renders a conflist from the node's pod CIDR (UpdateRuntimeConfig).
+    pub conf_template: Option<PathBuf>,
+    pub ip_preference: IpPreference,
+    /// How long one plugin may take.
+    pub plugin_timeout: Duration,
+    /// Attach several networks one after the other.
+    pub setup_serially: bool,
+}
+
+/// Which address of a dual-stack pod is its first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpPreference {
+    Ipv4,
+    Ipv6,
+    /// As the plugin's result orders them.
+    Cni,
+}
+
+/// Images and their snapshots.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageConfig {
+    pub snapshotter: String,
+    /// An image for pause containers in place of the built-in one.
+    pub pause_image: Option<String>,
+    /// Blobs downloaded at once, over all pulls.
+    pub max_concurrent_downloads: usize,
+    /// A pull without a byte for this long is cancelled.
+    pub pull_progress_timeout: Duration,
+    /// Bytes that one layer may unpack to.
+    pub max_layer_bytes: u64,
+    pub discard_unpacked_layers: bool,
+}
+
+/// How registries are reached.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegistryConfig {
+    /// Folders of `<host>/hosts.toml`, first match wins.
+    pub config_dirs: Vec<PathBuf>,
+    /// Sent with every request, besides those of `hosts.toml`.
+    pub headers: BTreeMap<String, Vec<String>>,
+}
+
+/// The daemon's own log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    /// As tracing's filter directives.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// What the daemon's log lines look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, logfmt elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "/run/cridge/cridge.sock".into(),
+            root: "/var/lib/containerd/io.containerd.grpc.v1.cri".into(),
+            state: "/run/containerd/io.containerd.grpc.v1.cri".into(),
+            containerd: ContainerdConfig {
+                socket: "/run/containerd/containerd.sock".into(),
+                namespace: "k8s.io".into(),
+            },
+            runtime: RuntimeConfig::default(),
+            network: NetworkConfig::default(),
+            image: ImageConfig::default(),
+            registry: RegistryConfig {
+                config_dirs: vec!["/etc/containerd/certs.d".into(), "/etc/docker/certs.d".into()],
+                headers: BTreeMap::new(),
+            },
+            log: LogConfig { level: "info".into(), format: LogFormat::Auto },
+        }
+    }
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self {
+            default_handler: "runc".into(),
+            handlers: BTreeMap::from([("runc".into(), HandlerConfig::default())]),
+            cgroup_driver: None,
+            max_log_line: 16 * 1024,
+            exec_drain: Duration::from_secs(5),
+            enable_unprivileged_ports: true,
+            enable_unprivileged_icmp: true,
+            disable_hugetlb_controller: true,
+            tolerate_missing_hugetlb_controller: true,
+            ignore_image_defined_volumes: false,
+            enable_selinux: false,
+            selinux_category_range: 1024,
+            disable_apparmor: false,
+            unset_seccomp_profile: None,
+            device_ownership_from_security_context: false,
+            enable_cdi: true,
+            cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
+        }
+    }
+}
+
+impl Default for HandlerConfig {
+    fn default() -> Self {
+        Self {
+            runtime_type: "io.containerd.runc.v2".into(),
+            runtime_path: None,
+            options: toml::Table::new(),
+            snapshotter: None,
+            base_runtime_spec: None,
+            cni_conf_dir: None,
+            cni_max_conf_num: None,
+            pod_annotations: Vec::new(),
+            container_annotations: Vec::new(),
+            privileged_without_host_devices: false,
+            privileged_without_host_devices_all_devices_allowed: false,
+            cgroup_writable: false,
+        }
+    }
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            conf_dir: "/etc/cni/net.d".into(),
+            bin_dirs: vec!["/opt/cni/bin".into(), "/usr/libexec/cni".into(), "/usr/lib/cni".into()],
+            max_conf_num: 1,
+            cache_dir: "/var/lib/cni".into(),
+            netns_dir: "/var/run/netns".into(),
+            conf_template: None,
+            ip_preference: IpPreference::Ipv4,
+            plugin_timeout: Duration::from_secs(90),
+            setup_serially: false,
+        }
+    }
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        Self {
+            snapshotter: "overlayfs".into(),
+            pause_image: None,
+            max_concurrent_downloads: 3,
+            pull_progress_timeout: Duration::from_secs(300),
+            max_layer_bytes: 64 << 30,
+            discard_unpacked_layers: false,
+        }
+    }
+}

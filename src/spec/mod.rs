@@ -1,0 +1,48 @@
+//! OCI runtime specs out of CRI configs. Pure: what the host must be asked comes in as facts.
+
+mod container;
+mod error;
+mod pause;
+
+pub use container::{
+    ContainerSpec, PreparedDevice, PreparedMount, container, exec_process, needs_passwd, resources_of,
+    user_of,
+};
+pub use error::SpecError;
+pub use pause::{PauseSpec, pause};
+
+use crate::linux::caps::CapSet;
+use crate::linux::cgroup::CgroupMode;
+
+/// What the node is and allows, the same for every container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeFacts {
+    pub hostname: String,
+    pub cgroup_mode: CgroupMode,
+    /// Controllers present, by name (`memory`, `hugetlb`, …).
+    pub controllers: Vec<String>,
+    /// Whether memory+swap can be limited (v1 memsw file, v2 memory.swap.max).
+    pub swap_controller: bool,
+    /// Options of the host's cgroup2 mount that a mount without a cgroup namespace must repeat
+    /// (`nsdelegate`, `memory_recursiveprot`).
+    pub cgroup2_options: Vec<String>,
+    pub kernel: (u32, u32),
+    /// What a privileged container may have at most: containerd's own effective set.
+    pub containerd_caps: CapSet,
+    /// The lowest `oom_score_adj` that containerd may give.
+    pub oom_score_floor: i32,
+    pub apparmor: bool,
+    pub selinux: bool,
+    pub seccomp: bool,
+}
+
+/// Which process' PID namespace a container joins (CRI NamespaceMode, resolved to pids).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PidNamespace {
+    /// One of its own.
+    Container,
+    /// The pause's, or the target container's.
+    Of(u32),
+    /// The node's.
+    Node,
+}

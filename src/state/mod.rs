@@ -1,0 +1,14 @@
+//! What survives a restart beside containerd's own records, in the built-in plugin's formats, byte for byte, so that
+//! adoption and rollback need no conversion (contract §2).
+
+mod error;
+mod index;
+mod metadata;
+mod names;
+mod status_file;
+
+pub use error::StateError;
+pub use index::{PrefixIndex, PrefixMatch};
+pub use metadata::{CONTAINER_METADATA_TYPE, ContainerMetadata, SANDBOX_METADATA_TYPE, SandboxMetadata};
+pub use names::{Names, Taken};
+pub use status_file::ContainerStatusFile;
