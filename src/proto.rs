@@ -16,14 +16,7 @@ pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri.
 impl fmt::Debug for cri::AuthConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // No `..`: a field that upstream adds must be sorted into the printable or the secret.
-        let Self {
-            username,
-            password,
-            auth,
-            server_address,
-            identity_token,
-            registry_token,
-        } = self;
+        let Self { username, password, auth, server_address, identity_token, registry_token } = self;
         f.debug_struct("AuthConfig")
             .field("username", username)
             .field("password", &redacted(password))
@@ -54,10 +47,7 @@ mod tests {
             identity_token: "secret-3".into(),
             registry_token: "secret-4".into(),
         };
-        let request = cri::PullImageRequest {
-            auth: Some(auth),
-            ..Default::default()
-        };
+        let request = cri::PullImageRequest { auth: Some(auth), ..Default::default() };
         let text = format!("{request:?}");
         assert!(!text.contains("secret-"), "{text}");
         assert!(text.contains("alice"), "{text}");

@@ -11,8 +11,8 @@ use cridge::proto::DESCRIPTOR_SET;
 use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
-    FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto,
+    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
+    MethodDescriptorProto, ServiceDescriptorProto,
 };
 
 #[test]
@@ -21,11 +21,7 @@ fn our_declarations_are_upstreams() {
     assert!(upstream.0.contains_key("runtime.v1.RuntimeService.Version"));
 
     let differences = upstream.differences(&Declarations::of(&ours()));
-    assert!(
-        differences.is_empty(),
-        "proto/ differs from upstream's CRI:\n{}",
-        differences.join("\n")
-    );
+    assert!(differences.is_empty(), "proto/ differs from upstream's CRI:\n{}", differences.join("\n"));
 }
 
 /// What each kind of change in a declaration is reported as: that change and nothing else.
@@ -61,10 +57,9 @@ fn every_kind_of_difference_is_reported() {
         (
             |set| {
                 let mount = message(set, "Mount");
-                mount.oneof_decl.push(prost_types::OneofDescriptorProto {
-                    name: Some("source".into()),
-                    options: None,
-                });
+                mount
+                    .oneof_decl
+                    .push(prost_types::OneofDescriptorProto { name: Some("source".into()), options: None });
                 mount.field[0].oneof_index = Some(0);
             },
             "runtime.v1.Mount.container_path: upstream `string = 1`, ours `string = 1 oneof source`",
@@ -95,10 +90,9 @@ fn every_kind_of_difference_is_reported() {
         ),
         (
             |set| {
-                message(set, "Mount").nested_type.push(DescriptorProto {
-                    name: Some("Extra".into()),
-                    ..Default::default()
-                })
+                message(set, "Mount")
+                    .nested_type
+                    .push(DescriptorProto { name: Some("Extra".into()), ..Default::default() })
             },
             "runtime.v1.Mount.Extra: not upstream's, `message`",
         ),
@@ -242,9 +236,7 @@ impl Declarations {
         for (name, upstream) in &self.0 {
             match ours.0.get(name) {
                 Some(our) if our == upstream => {}
-                Some(our) => {
-                    differences.push(format!("{name}: upstream `{upstream}`, ours `{our}`"))
-                }
+                Some(our) => differences.push(format!("{name}: upstream `{upstream}`, ours `{our}`")),
                 None => differences.push(format!("{name}: missing, upstream `{upstream}`")),
             }
         }
@@ -261,11 +253,7 @@ impl Declarations {
 fn field_line(field: &FieldDescriptorProto, oneof: Option<&str>) -> Line {
     let kind = match field.type_name.as_deref() {
         Some(name) => name.to_owned(),
-        None => field
-            .r#type()
-            .as_str_name()
-            .trim_start_matches("TYPE_")
-            .to_lowercase(),
+        None => field.r#type().as_str_name().trim_start_matches("TYPE_").to_lowercase(),
     };
     let label = match field.label() {
         Label::Optional => "",
@@ -337,9 +325,7 @@ impl Line {
 
 fn message<'a>(set: &'a mut FileDescriptorSet, name: &str) -> &'a mut DescriptorProto {
     let mut messages = set.file.iter_mut().flat_map(|file| &mut file.message_type);
-    messages
-        .find(|message| message.name() == name)
-        .expect("declared")
+    messages.find(|message| message.name() == name).expect("declared")
 }
 
 fn field<'a>(set: &'a mut FileDescriptorSet, of: &str, name: &str) -> &'a mut FieldDescriptorProto {
@@ -349,7 +335,5 @@ fn field<'a>(set: &'a mut FileDescriptorSet, of: &str, name: &str) -> &'a mut Fi
 
 fn service<'a>(set: &'a mut FileDescriptorSet, name: &str) -> &'a mut ServiceDescriptorProto {
     let mut services = set.file.iter_mut().flat_map(|file| &mut file.service);
-    services
-        .find(|service| service.name() == name)
-        .expect("declared")
+    services.find(|service| service.name() == name).expect("declared")
 }
