@@ -4,6 +4,7 @@ pub mod config;
 pub mod containerd;
 pub mod error;
 pub mod id;
+pub mod image;
 pub mod io;
 pub mod linux;
 pub mod network;
