@@ -29,8 +29,12 @@ build_containerd() {
 }
 
 runc() {
-    once runc/1.1 "runc 1.1" unpack_runc
-    once runc/1.5 "runc ${RUNC_NEWEST#v}" build_runc
+    case ${1:-} in
+        1.1) once runc/1.1 "runc 1.1" unpack_runc ;;
+        1.5) once runc/1.5 "runc ${RUNC_NEWEST#v}" build_runc ;;
+        '') runc 1.1 && runc 1.5 ;;
+        *) die "runc: 1.1 or 1.5, not '$1'" ;;
+    esac
 }
 build_runc() {
     apt_tools
@@ -39,30 +43,40 @@ build_runc() {
         -ldflags "-X main.version=${RUNC_NEWEST#v}" github.com/opencontainers/runc@$RUNC_NEWEST
 }
 
+# critest links most of Kubernetes' client: apart, so that crictl is there soon.
 crictl() {
-    local module=$REPO/tests/go/cri-tools place
-    place=cri-tools/$(fingerprint "$module"/go.mod "$module"/go.sum)
-    once "$place" "crictl and critest" build_cri_tools "$module"
+    local place
+    place=$(cri_tools crictl)
+    once "$place" crictl build_crictl
     point bin/crictl "$place/crictl"
-    point bin/critest "$place/critest"
     point bin/crictl.yaml "$place/crictl.yaml"
 }
-build_cri_tools() {
-    cd "$2" || return
+critest() {
+    local place
+    place=$(cri_tools critest)
+    once "$place" critest build_critest
+    point bin/critest "$place/critest"
+}
+cri_tools() { echo "$1/$(fingerprint "$REPO"/tests/go/cri-tools/go.mod "$REPO"/tests/go/cri-tools/go.sum)"; }
+build_crictl() {
     # For CRI_CONFIG_FILE: without a file, crictl warns of it at each call.
     echo 'timeout: 30' >"$1/crictl.yaml"
+    cd "$REPO/tests/go/cri-tools" || return
     GOFLAGS=-buildvcs=false go build -o "$1/crictl" sigs.k8s.io/cri-tools/cmd/crictl
+}
+build_critest() {
+    cd "$REPO/tests/go/cri-tools" || return
     GOFLAGS=-buildvcs=false go test -c -o "$1/critest" sigs.k8s.io/cri-tools/cmd/critest
 }
 
 cri_api() {
     local module=$REPO/tests/go/cri-api place
     place=cri-api/$(fingerprint "$module"/go.mod "$module"/go.sum "$module"/main.go)
-    once "$place" "the CRI's upstream descriptors" build_cri_api "$module"
+    once "$place" "the CRI's upstream descriptors" build_cri_api
     point cri-api.pb "$place/cri-api.pb"
 }
 build_cri_api() {
-    cd "$2" || return
+    cd "$REPO/tests/go/cri-api" || return
     GOFLAGS=-buildvcs=false go run . >"$1/cri-api.pb"
 }
 

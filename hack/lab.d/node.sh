@@ -36,7 +36,7 @@ containerd_up() {
         shift 2
     done
     version=$(containerd "$release")
-    runc
+    runc "$runc"
     cni
     mkdir -p "$dir"
     dir=$(cd "$dir" && pwd)
@@ -202,6 +202,32 @@ server = "http://127.0.0.1:$2"
 capabilities = ["pull", "resolve"]
 TOML
     echo "$(cd "$1" && pwd)/certs.d"
+}
+
+cridge_conf() {
+    [ $# = 1 ] || die "usage: hack/lab cridge-conf DIR"
+    cni
+    mkdir -p "$1"
+    local dir
+    dir=$(cd "$1" && pwd)
+    cat >"$dir/cridge.toml" <<TOML
+listen = "$dir/cridge.sock"
+root = "$dir/cridge/root"
+state = "$dir/cridge/state"
+
+[containerd]
+socket = "$dir/containerd.sock"
+
+[network]
+conf_dir = "$dir/cni/net.d"
+bin_dirs = ["$CACHE/cni"]
+cache_dir = "$dir/cni/cache"
+netns_dir = "$dir/netns"
+
+[registry]
+config_dirs = ["$dir/certs.d"]
+TOML
+    echo "$dir/cridge.toml"
 }
 
 show_places() {
