@@ -5,12 +5,93 @@ use std::path::{Path, PathBuf};
 fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-changed=proto");
     let out_dir = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
-    tonic_prost_build::configure()
+    with_stored_json(tonic_prost_build::configure())
         .bytes(".runtime.v1.KeyValue.value")
         // Its Debug is written by hand in src/proto.rs: the derived one prints passwords.
         .skip_debug([".runtime.v1.AuthConfig"])
         .file_descriptor_set_path(Path::new(&out_dir).join("cri.pb"))
         .compile_protos(&declarations()?, &[PathBuf::from("proto")])
+}
+
+/// The messages that reach the disk: the sandbox's and container's configs, the resources, and all inside them.
+const STORED: [&str; 32] = [
+    "Capability",
+    "CDIDevice",
+    "ContainerConfig",
+    "ContainerMetadata",
+    "ContainerResources",
+    "Device",
+    "DNSConfig",
+    "HugepageLimit",
+    "IDMapping",
+    "ImageSpec",
+    "Int64Value",
+    "KeyValue",
+    "LinuxContainerConfig",
+    "LinuxContainerResources",
+    "LinuxContainerSecurityContext",
+    "LinuxPodSandboxConfig",
+    "LinuxSandboxSecurityContext",
+    "Mount",
+    "NamespaceOption",
+    "PodSandboxConfig",
+    "PodSandboxMetadata",
+    "PortMapping",
+    "SecurityProfile",
+    "SELinuxOption",
+    "UserNamespace",
+    "WindowsContainerConfig",
+    "WindowsContainerResources",
+    "WindowsContainerSecurityContext",
+    "WindowsCpuGroupAffinity",
+    "WindowsNamespaceOption",
+    "WindowsPodSandboxConfig",
+    "WindowsSandboxSecurityContext",
+];
+
+/// Fields whose JSON name is not the Rust one: Go's tags repeat the declaration's spelling.
+const SPELLED: [(&str, &str); 3] = [
+    ("ContainerConfig.CDI_devices", "CDI_devices"),
+    ("Mount.uidMappings", "uidMappings"),
+    ("Mount.gidMappings", "gidMappings"),
+];
+
+/// Maps, which Go writes with their keys in order.
+const MAPS: [&str; 7] = [
+    "ContainerConfig.annotations",
+    "ContainerConfig.labels",
+    "ImageSpec.annotations",
+    "LinuxContainerResources.unified",
+    "LinuxPodSandboxConfig.sysctls",
+    "PodSandboxConfig.annotations",
+    "PodSandboxConfig.labels",
+];
+
+/// Gives the stored messages the JSON that Go's encoding/json writes of them (see `src/proto/stored.rs`).
+fn with_stored_json(mut builder: tonic_prost_build::Builder) -> tonic_prost_build::Builder {
+    let skip_default = r#"#[serde(skip_serializing_if = "crate::proto::stored::is_default")]"#;
+    for message in STORED {
+        // A path means all below it, and an enum inside a message has no fields.
+        let fields: &[&str] = match message {
+            "SecurityProfile" => &[".profile_type", ".localhost_ref"],
+            _ => &[""],
+        };
+        let path = format!(".runtime.v1.{message}");
+        let derive = "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]";
+        builder = builder.message_attribute(&path, derive);
+        for field in fields {
+            builder = builder.field_attribute(format!("{path}{field}"), skip_default);
+        }
+    }
+    for (field, name) in SPELLED {
+        builder = builder
+            .field_attribute(format!(".runtime.v1.{field}"), format!(r#"#[serde(rename = "{name}")]"#));
+    }
+    for map in MAPS {
+        let sorted = r#"#[serde(serialize_with = "crate::proto::stored::sorted")]"#;
+        builder = builder.field_attribute(format!(".runtime.v1.{map}"), sorted);
+    }
+    builder.field_attribute(".runtime.v1.KeyValue.value", r#"#[serde(with = "crate::proto::stored::text")]"#)
 }
 
 /// Every file of the declaration, in an order that does not depend on the file system.

@@ -3,6 +3,8 @@
 //! Invariant: no credential is printable. The one message that carries any, `AuthConfig`,
 //! has its `Debug` here instead of a derived one, so every message around it is safe to log.
 
+mod stored;
+
 use std::fmt;
 
 #[allow(clippy::all, missing_docs, rustdoc::all)]

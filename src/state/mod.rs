@@ -3,6 +3,7 @@
 
 mod error;
 mod index;
+mod json;
 mod metadata;
 mod names;
 mod status_file;
@@ -12,3 +13,6 @@ pub use index::{PrefixIndex, PrefixMatch};
 pub use metadata::{CONTAINER_METADATA_TYPE, ContainerMetadata, SANDBOX_METADATA_TYPE, SandboxMetadata};
 pub use names::{Names, Taken};
 pub use status_file::ContainerStatusFile;
+
+#[cfg(test)]
+mod tests;

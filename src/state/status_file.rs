@@ -1,13 +1,19 @@
 //! A container's status file: `<root>/containers/<id>/status`, replaced atomically.
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::StateError;
+use serde::{Deserialize, Serialize};
+
+use super::{StateError, json};
 use crate::proto::cri;
 use crate::time::Timestamp;
 
 /// What is written, in the built-in plugin's JSON (`{"Version":"v1",…}`).
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct ContainerStatusFile {
     pub pid: u32,
     pub created_at: Timestamp,
@@ -17,17 +23,58 @@ pub struct ContainerStatusFile {
     pub reason: String,
     pub message: String,
     pub resources: Option<cri::ContainerResources>,
+    #[serde(flatten)]
     pub unknown: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The file: the version stands beside the fields.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Versioned<V, S> {
+    version: V,
+    #[serde(flatten)]
+    status: S,
 }
 
 impl ContainerStatusFile {
     /// Reads and checks.
+    ///
+    /// # Errors
+    /// No such file, a torn one, or one that no CRI plugin wrote.
     pub fn load(path: &Path) -> Result<Self, StateError> {
-        unimplemented!("{path:?}")
+        let bytes = fs::read(path).map_err(file("read", path))?;
+        Self::from_json(&bytes, path)
     }
 
-    /// Writes a sibling, syncs, renames; mode 0600. Blocking, a few KB.
+    /// Writes a sibling, syncs, renames; mode 0600. Blocking, a few KB. Until it returns `Ok`, the file is the old one
+    /// or the new one, whole. The folder is not synced: a power cut may bring the old one back, and ends the container.
+    ///
+    /// # Errors
+    /// The folder is missing, full or not writable; the sibling is removed.
     pub fn store(&self, path: &Path) -> Result<(), StateError> {
-        unimplemented!("{path:?}")
+        let sibling = path.with_extension(format!("{:08x}", rand::random::<u32>()));
+        write_new(&sibling, &self.to_json())
+            .map_err(file("write", &sibling))
+            .and_then(|()| fs::rename(&sibling, path).map_err(file("replace", path)))
+            .inspect_err(|_| drop(fs::remove_file(&sibling)))
     }
+
+    fn to_json(&self) -> Vec<u8> {
+        json::encode(&Versioned { version: json::VERSION, status: self })
+    }
+
+    fn from_json(bytes: &[u8], path: &Path) -> Result<Self, StateError> {
+        let versioned: Versioned<String, Self> = json::decode(bytes, || path.display().to_string())?;
+        Ok(versioned.status)
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_data()
+}
+
+fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    move |source| StateError::File { action, path: path.to_owned(), source }
 }
