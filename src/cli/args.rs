@@ -1,0 +1,115 @@
+//! The arguments, as clap reads them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+
+/// A CRI server for Kubernetes nodes over a stock containerd.
+#[derive(Debug, Parser)]
+#[command(name = "cridge", version, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the documented default configuration, or check a file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// The file, and what beats it.
+#[derive(Args, Debug, Default)]
+pub struct ConfigArgs {
+    /// Configuration file [default: /etc/cridge/config.toml, if it exists].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Socket on which the CRI is served [default: unix:///run/cridge/cridge.sock].
+    #[arg(long, value_name = "SOCKET", value_parser = config::socket_path)]
+    pub listen: Option<PathBuf>,
+    /// containerd's socket [default: /run/containerd/containerd.sock].
+    #[arg(long, value_name = "SOCKET", value_parser = config::socket_path)]
+    pub containerd: Option<PathBuf>,
+    /// Folder of persistent state.
+    #[arg(long, value_name = "DIR", value_parser = config::absolute_path)]
+    pub root: Option<PathBuf>,
+    /// Folder of state that a reboot wipes.
+    #[arg(long, value_name = "DIR", value_parser = config::absolute_path)]
+    pub state: Option<PathBuf>,
+    /// What is logged: off, error, warn, info, debug, trace; also by module, as in info,cridge::network=debug.
+    #[arg(long, value_name = "LEVEL", value_parser = config::log_level)]
+    pub log_level: Option<String>,
+}
+
+impl ConfigArgs {
+    /// The file's configuration with the flags put over it, and the keys of the file that nobody knows.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is wrong.
+    pub fn load(self) -> Result<config::Loaded, config::ConfigError> {
+        let mut loaded = config::Loaded::find(self.config.as_deref())?;
+        self.put_over(&mut loaded.config);
+        Ok(loaded)
+    }
+
+    fn put_over(self, config: &mut Config) {
+        fn put<T>(flag: Option<T>, into: &mut T) {
+            if let Some(value) = flag {
+                *into = value;
+            }
+        }
+        put(self.listen, &mut config.listen);
+        put(self.containerd, &mut config.containerd.socket);
+        put(self.root, &mut config.root);
+        put(self.state, &mut config.state);
+        put(self.log_level, &mut config.log.level);
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every key with its meaning and default, as a configuration file.
+    Default {
+        /// As a page of documentation instead.
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Report all mistakes of a file at once; exits 1 if there are any.
+    Check {
+        /// The file [default: /etc/cridge/config.toml].
+        file: Option<PathBuf>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_beat_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, "listen = \"/file.sock\"\nroot = \"/file\"\n").unwrap();
+        let args = ConfigArgs {
+            config: Some(file),
+            listen: Some("/flag.sock".into()),
+            log_level: Some("debug".into()),
+            ..ConfigArgs::default()
+        };
+        let config = args.load().unwrap().config;
+        assert_eq!(config.listen, PathBuf::from("/flag.sock"));
+        assert_eq!(config.root, PathBuf::from("/file"));
+        assert_eq!(config.state, Config::default().state);
+        assert_eq!(config.log.level, "debug");
+    }
+}

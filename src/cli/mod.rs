@@ -1,0 +1,22 @@
+//! The command line: what can be asked of the binary, each command handed to the part that does it.
+//!
+//! Knows nothing of how anything is done; what it prints is what a command returned.
+
+mod args;
+mod config;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// Runs the command that the arguments ask for.
+///
+/// # Errors
+/// Whatever ended the command; printed by `main`.
+pub async fn run() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Config(command) => config::run(command),
+    }
+}
