@@ -6,9 +6,19 @@ pub mod caps;
 pub mod cgroup;
 pub mod device;
 pub mod error;
+mod link;
 pub mod lock;
 pub mod mount;
+mod mount_options;
+mod mountinfo;
 pub mod netns;
 pub mod process;
 
 pub use error::LinuxError;
+pub use mount::MountInfo;
+
+/// Ends a test that cannot mean anything without root, loudly.
+#[cfg(test)]
+pub(crate) fn require_root() {
+    assert!(rustix::process::geteuid().is_root(), "this test makes namespaces and mounts: run it as root");
+}

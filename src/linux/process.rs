@@ -1,23 +1,74 @@
 //! Other processes: kernel, peers, pids.
 
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
 use super::LinuxError;
 
 /// The kernel's version, major and minor.
 pub fn kernel_version() -> (u32, u32) {
-    unimplemented!()
+    version_of(&rustix::system::uname().release().to_string_lossy())
+}
+
+/// `6.18.5-cloud` is (6, 18); a distribution may write nearly anything behind the numbers.
+fn version_of(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// The node's name (uname's nodename).
 pub fn hostname() -> String {
-    unimplemented!()
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// `oom_score_adj` of a process.
 pub fn oom_score_adj(pid: i32) -> Result<i32, LinuxError> {
-    unimplemented!("{pid}")
+    let path = PathBuf::from(format!("/proc/{pid}/oom_score_adj"));
+    let text = fs::read_to_string(&path).map_err(LinuxError::on("read", &path))?;
+    text.trim()
+        .parse()
+        .map_err(|e| LinuxError::on("understand", &path)(io::Error::new(io::ErrorKind::InvalidData, e)))
 }
 
 /// Whether a process with this pid lives (zombies do not count).
 pub fn is_alive(pid: i32) -> bool {
-    unimplemented!("{pid}")
+    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return false };
+    // `pid (comm) S …`: comm may itself hold parentheses and blanks, so the state follows the last one.
+    let Some(end) = stat.iter().rposition(|b| *b == b')') else { return false };
+    !matches!(stat.get(end + 2), None | Some(b'Z' | b'X' | b'x'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_of_all_kinds_are_read() {
+        assert_eq!(version_of("6.18.5-cloud-amd64"), (6, 18));
+        assert_eq!(version_of("5.4"), (5, 4));
+        assert_eq!(version_of("4.18.0-553.el8_10.x86_64"), (4, 18));
+        assert_eq!(version_of("6.1-rc3"), (6, 1));
+        assert_eq!(version_of(""), (0, 0));
+        assert!(kernel_version() >= (4, 0));
+    }
+
+    #[test]
+    fn a_zombie_is_not_alive() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id() as i32;
+        assert!(is_alive(std::process::id() as i32));
+        while is_alive(pid) {
+            std::thread::yield_now();
+        }
+        assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "not waited for, so a zombie");
+        child.wait().unwrap();
+        assert!(!is_alive(pid));
+    }
+
+    #[test]
+    fn the_oom_score_of_a_missing_process_is_not_found() {
+        oom_score_adj(std::process::id() as i32).unwrap();
+        assert_eq!(oom_score_adj(i32::MAX).unwrap_err().kind(), crate::error::Kind::NotFound);
+    }
 }
