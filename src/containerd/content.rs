@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use containerd_client::services::v1 as api;
 
+use super::call::Call;
+use super::convert::{bytes, ordered, timestamp, unordered};
 use super::{Containerd, ContainerdError};
 use crate::id::Digest;
 use crate::time::Timestamp;
@@ -28,63 +31,88 @@ pub struct IngestStatus {
     pub updated_at: Timestamp,
 }
 
-/// An open write. Dropped without commit, what was written stays for a resume, until `abort_ingest` or GC.
-#[derive(Debug)]
-pub struct ContentWriter(());
-
 impl Containerd {
+    /// One blob's record.
     pub async fn content_info(&self, digest: &Digest) -> Result<ContentInfo> {
-        unimplemented!("{digest}")
+        let call = Call::record("look at blob", digest);
+        let request = api::InfoRequest { digest: digest.to_string() };
+        let answer = call.run(self.calls().content().info(request)).await?;
+        answer.info.map(ContentInfo::from).ok_or_else(|| call.malformed("there is no blob in it"))
     }
 
     /// A whole blob in memory; refused when larger than `limit` bytes.
+    ///
+    /// # Errors
+    /// `Kind::ResourceExhausted` at that limit, besides the usual ones.
     pub async fn read_content(&self, digest: &Digest, limit: usize) -> Result<Bytes> {
-        unimplemented!("{digest} {limit}")
+        let call = Call::record("read blob", digest);
+        // One byte more tells a blob that is too long from one that just fits.
+        let size = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let request = api::ReadContentRequest { digest: digest.to_string(), offset: 0, size };
+        let blob = call.bounded(async {
+            let mut pieces = self.calls().content().read(request).await?.into_inner();
+            let mut blob = BytesMut::new();
+            while let Some(piece) = pieces.message().await? {
+                blob.extend_from_slice(&piece.data);
+            }
+            Ok(blob.freeze())
+        });
+        let blob = blob.await?;
+        if blob.len() > limit { Err(call.too_large(limit)) } else { Ok(blob) }
     }
 
     /// Sets these labels of a blob (an empty value removes one), leaving the others.
     pub async fn label_content(&self, digest: &Digest, labels: &BTreeMap<String, String>) -> Result<()> {
-        unimplemented!("{digest} {labels:?}")
+        if labels.is_empty() {
+            return Ok(());
+        }
+        let info = api::Info { digest: digest.to_string(), labels: unordered(labels), ..Default::default() };
+        let paths = labels.keys().map(|key| format!("labels.{key}")).collect();
+        let request =
+            api::UpdateRequest { info: Some(info), update_mask: Some(prost_types::FieldMask { paths }) };
+        Call::record("label blob", digest).run(self.calls().content().update(request)).await.map(drop)
     }
 
+    /// Removes a blob from the namespace.
     pub async fn delete_content(&self, digest: &Digest) -> Result<()> {
-        unimplemented!("{digest}")
+        let request = api::DeleteContentRequest { digest: digest.to_string() };
+        Call::record("delete blob", digest).run(self.calls().content().delete(request)).await
     }
 
-    /// Opens (or resumes) the ingest `name`. `Kind::AlreadyExists` when the blob is there, `Kind::Unavailable` when
-    /// another writer holds the ingest.
-    pub async fn write_content(&self, name: &str, digest: &Digest, size: u64) -> Result<ContentWriter> {
-        unimplemented!("{name} {digest} {size}")
-    }
-
-    /// Ingests whose name matches the filters.
+    /// Ingests whose name matches the filters (containerd's filter syntax: `ref==…`), or all.
     pub async fn ingests(&self, filters: &[&str]) -> Result<Vec<IngestStatus>> {
-        unimplemented!("{filters:?}")
+        let request = api::ListStatusesRequest { filters: filters.iter().map(ToString::to_string).collect() };
+        let namespace = self.namespace();
+        let call = Call::record("list ingests of", &namespace);
+        let answer = call.run(self.calls().content().list_statuses(request)).await?;
+        Ok(answer.statuses.into_iter().map(IngestStatus::from).collect())
     }
 
+    /// Throws away what was written under this name.
     pub async fn abort_ingest(&self, name: &str) -> Result<()> {
-        unimplemented!("{name}")
+        let request = api::AbortRequest { r#ref: name.into() };
+        Call::record("abort ingest", &name).run(self.calls().content().abort(request)).await
     }
 }
 
-impl ContentWriter {
-    /// Bytes written so far: where to resume.
-    pub fn offset(&self) -> u64 {
-        unimplemented!()
+impl From<api::Info> for ContentInfo {
+    fn from(info: api::Info) -> Self {
+        Self {
+            digest: Digest::new(info.digest),
+            size: bytes(info.size),
+            created_at: timestamp(info.created_at),
+            labels: ordered(info.labels),
+        }
     }
+}
 
-    /// Appends. Cut into messages that containerd takes; waits under back-pressure.
-    pub async fn write(&mut self, data: Bytes) -> Result<()> {
-        unimplemented!("{}", data.len())
-    }
-
-    /// Throws away what was written, to begin at 0 again.
-    pub async fn truncate(&mut self) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Checks size and digest and makes the blob visible with its labels. An existing one is fine.
-    pub async fn commit(self, labels: &BTreeMap<String, String>) -> Result<()> {
-        unimplemented!("{labels:?}")
+impl From<api::Status> for IngestStatus {
+    fn from(status: api::Status) -> Self {
+        Self {
+            name: status.r#ref,
+            offset: bytes(status.offset),
+            total: bytes(status.total),
+            updated_at: timestamp(status.updated_at),
+        }
     }
 }

@@ -2,10 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Containerd, ContainerdError};
+use containerd_client::services::v1 as api;
+use containerd_client::types::{Platform, RuntimeInfo, RuntimeRequest};
+use prost::Message as _;
+
+use super::call::{Call, Forgiving as _};
+use super::convert::ordered;
+use super::{Containerd, ContainerdError, RuntimeSelection};
+use crate::error::Kind;
 
 type Result<T> = std::result::Result<T, ContainerdError>;
 
+/// What `containerd --version` prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     pub version: String,
@@ -15,47 +23,108 @@ pub struct Version {
 /// A plugin as loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugin {
-    /// `io.containerd.snapshotter.v1`.
+    /// As in `io.containerd.snapshotter.v1`.
     pub kind: String,
     pub id: String,
     pub exports: BTreeMap<String, String>,
     pub capabilities: Vec<String>,
     pub platforms: Vec<String>,
-    /// Why it did not load; empty when it did.
+    /// Why it did not load; `None` when it did.
+    /// A plugin that found nothing to do on this node is here too ("skip plugin").
     pub init_error: Option<String>,
 }
 
+/// What the daemon says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerInfo {
     pub uuid: String,
-    /// Unset before 1.7.
+    /// As containerd's own PID namespace counts; unset before 1.7.
     pub pid: Option<u64>,
     pub deprecations: Vec<String>,
 }
 
 impl Containerd {
+    /// containerd's version.
     pub async fn version(&self) -> Result<Version> {
-        unimplemented!()
+        let socket = self.socket_name();
+        let call = Call::record("tell its version over", &socket);
+        let answer = call.run(self.calls().version().version(())).await?;
+        Ok(Version { version: answer.version, revision: answer.revision })
     }
 
+    /// Every plugin that is not disabled, loaded or failed.
     pub async fn plugins(&self) -> Result<Vec<Plugin>> {
-        unimplemented!()
+        let socket = self.socket_name();
+        let call = Call::record("list plugins over", &socket);
+        let answer = call.run(self.calls().introspection().plugins(api::PluginsRequest::default())).await?;
+        Ok(answer.plugins.into_iter().map(Plugin::from).collect())
     }
 
+    /// What the daemon is, and which of its features in use are deprecated.
     pub async fn server_info(&self) -> Result<ServerInfo> {
-        unimplemented!()
+        let socket = self.socket_name();
+        let call = Call::record("tell of itself over", &socket);
+        let answer = call.run(self.calls().introspection().server(())).await?;
+        Ok(ServerInfo {
+            uuid: answer.uuid,
+            pid: (answer.pid != 0).then_some(answer.pid),
+            deprecations: answer.deprecations.into_iter().map(|warning| warning.message).collect(),
+        })
     }
 
     /// The runtime's features (OCI runtime spec, features.md; JSON), where containerd can ask (2.0 and later).
-    pub async fn runtime_features(
-        &self,
-        handler: &super::RuntimeSelection,
-    ) -> Result<Option<serde_json::Value>> {
-        unimplemented!("{handler:?}")
+    pub async fn runtime_features(&self, handler: &RuntimeSelection) -> Result<Option<serde_json::Value>> {
+        let call = Call::work("tell the features of runtime", &handler.name);
+        let question = RuntimeRequest {
+            runtime_path: handler.name.clone(),
+            options: handler.options.clone().map(Into::into),
+        };
+        let request = api::PluginInfoRequest {
+            r#type: "io.containerd.runtime.v2".into(),
+            id: "task".into(),
+            options: Some(containerd_client::to_any(&question)),
+        };
+        let answer = match call.run(self.calls().introspection().plugin_info(request)).await {
+            Err(error) if matches!(error.kind(), Kind::Unimplemented | Kind::NotFound) => return Ok(None),
+            outcome => outcome?,
+        };
+        let Some(extra) = answer.extra else { return Ok(None) };
+        let info =
+            RuntimeInfo::decode(extra.value.as_slice()).map_err(|error| call.malformed(error.to_string()))?;
+        let Some(features) = info.features else { return Ok(None) };
+        serde_json::from_slice(&features.value).map(Some).map_err(|error| call.malformed(error.to_string()))
     }
 
     /// Makes the namespace where it is not there yet.
     pub async fn ensure_namespace(&self) -> Result<()> {
-        unimplemented!()
+        let name = self.namespace().to_owned();
+        let namespace = api::Namespace { name: name.clone(), ..Default::default() };
+        let request = api::CreateNamespaceRequest { namespace: Some(namespace) };
+        let created =
+            Call::record("create namespace", &name).run(self.calls().namespaces().create(request)).await;
+        created.map(drop).or_there()
     }
+}
+
+impl From<api::Plugin> for Plugin {
+    fn from(plugin: api::Plugin) -> Self {
+        Self {
+            kind: plugin.r#type,
+            id: plugin.id,
+            exports: ordered(plugin.exports),
+            capabilities: plugin.capabilities,
+            platforms: plugin.platforms.into_iter().map(platform).collect(),
+            init_error: plugin.init_err.map(|status| status.message),
+        }
+    }
+}
+
+/// As platforms are written: `linux/arm64/v8`.
+fn platform(platform: Platform) -> String {
+    let mut text = format!("{}/{}", platform.os, platform.architecture);
+    if !platform.variant.is_empty() {
+        text.push('/');
+        text.push_str(&platform.variant);
+    }
+    text
 }

@@ -4,27 +4,33 @@
 //!
 //! [`Kind::Unavailable`]: crate::error::Kind::Unavailable
 
+mod call;
 mod client;
 mod containers;
 mod content;
+mod convert;
 mod diff;
 mod error;
 mod events;
 mod images;
+mod ingest;
 mod introspection;
 mod leases;
+mod runtime;
 mod sandboxes;
 mod snapshots;
 mod tasks;
 
 pub use client::Containerd;
-pub use containers::{ContainerRecord, RuntimeSelection};
-pub use content::{ContentInfo, ContentWriter, IngestStatus};
+pub use containers::ContainerRecord;
+pub use content::{ContentInfo, IngestStatus};
 pub use error::ContainerdError;
 pub use events::{Event, EventStream};
 pub use images::{Collect, Descriptor, ImageRecord};
+pub use ingest::ContentWriter;
 pub use introspection::{Plugin, ServerInfo, Version};
 pub use leases::LeaseInfo;
+pub use runtime::RuntimeSelection;
 pub use snapshots::{SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotUsage};
 pub use tasks::{All, ExecProcess, Exit, NewTask, StdioPaths, TaskInfo, TaskState};
 

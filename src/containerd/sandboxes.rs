@@ -1,8 +1,20 @@
 //! The sandbox store that containerd has since 1.7: records that give-back needs (design, "How a pod starts").
 
+use std::collections::HashMap;
+
+use containerd_client::services::v1::sandbox as api;
+use containerd_client::types;
+
+use super::call::{Call, Forgiving as _};
 use super::{Containerd, ContainerdError, RuntimeSelection, TypedBlob};
+use crate::error::Kind;
 
 type Result<T> = std::result::Result<T, ContainerdError>;
+
+/// Where the built-in plugin keeps a sandbox' metadata in the record.
+const METADATA_KEY: &str = "metadata";
+/// Who runs the sandboxes of the built-in plugin's records, and so of ours.
+const SANDBOXER: &str = "podsandbox";
 
 impl Containerd {
     /// Writes the sandbox's record with its metadata extension and `name` label. `Kind::Unimplemented` on 1.6.
@@ -13,16 +25,51 @@ impl Containerd {
         runtime: &RuntimeSelection,
         metadata: TypedBlob,
     ) -> Result<()> {
-        unimplemented!("{id} {name} {runtime:?} {metadata:?}")
+        let sandbox = types::Sandbox {
+            sandbox_id: id.into(),
+            runtime: Some(types::sandbox::Runtime {
+                name: runtime.name.clone(),
+                options: runtime.options.clone().map(Into::into),
+            }),
+            labels: HashMap::from([("name".into(), name.into())]),
+            extensions: HashMap::from([(METADATA_KEY.into(), metadata.into())]),
+            sandboxer: SANDBOXER.into(),
+            ..Default::default()
+        };
+        let request = api::StoreCreateRequest { sandbox: Some(sandbox) };
+        Call::record("create sandbox record", &id)
+            .run(self.calls().sandboxes().create(request))
+            .await
+            .map(drop)
     }
 
     /// Replaces the metadata extension.
     pub async fn set_sandbox_metadata(&self, id: &str, metadata: TypedBlob) -> Result<()> {
-        unimplemented!("{id} {metadata:?}")
+        let sandbox = types::Sandbox {
+            sandbox_id: id.into(),
+            // Not changed, as `fields` leaves it out; but containerd reads through it and dies without.
+            runtime: Some(types::sandbox::Runtime::default()),
+            extensions: HashMap::from([(METADATA_KEY.into(), metadata.into())]),
+            ..Default::default()
+        };
+        let request = api::StoreUpdateRequest {
+            sandbox: Some(sandbox),
+            fields: vec![format!("extensions.{METADATA_KEY}")],
+        };
+        Call::record("update sandbox record", &id)
+            .run(self.calls().sandboxes().update(request))
+            .await
+            .map(drop)
     }
 
     /// Deletes the record; one that is gone is fine, and so is a containerd without the store.
     pub async fn delete_sandbox_record(&self, id: &str) -> Result<()> {
-        unimplemented!("{id}")
+        let request = api::StoreDeleteRequest { sandbox_id: id.into() };
+        let deleted =
+            Call::record("delete sandbox record", &id).run(self.calls().sandboxes().delete(request)).await;
+        match deleted.map(drop).or_gone() {
+            Err(error) if error.kind() == Kind::Unimplemented => Ok(()),
+            outcome => outcome,
+        }
     }
 }

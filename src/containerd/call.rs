@@ -1,0 +1,110 @@
+//! How every call is made: with a name for its errors, and an end to its wait.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use tonic::{Response, Status, Streaming};
+
+use super::ContainerdError;
+
+/// For what is a transaction of containerd's database, or a look at it.
+const RECORD_DEADLINE: Duration = Duration::from_secs(30);
+/// For what runs a shim, flushes a blob or walks a directory tree.
+const WORK_DEADLINE: Duration = Duration::from_secs(120);
+
+/// One call: what it does, to what, and how long the answer may take.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    action: &'static str,
+    object: &'a (dyn Display + Sync),
+    limit: Option<Duration>,
+}
+
+impl<'a> Call<'a> {
+    /// Reads or writes a record.
+    pub(super) fn record(action: &'static str, object: &'a (impl Display + Sync)) -> Self {
+        Self { action, object, limit: Some(RECORD_DEADLINE) }
+    }
+
+    /// Has containerd do something in the world.
+    pub(super) fn work(action: &'static str, object: &'a (impl Display + Sync)) -> Self {
+        Self { action, object, limit: Some(WORK_DEADLINE) }
+    }
+
+    /// Takes as long as it takes; the caller cancels it by dropping it.
+    pub(super) fn endless(action: &'static str, object: &'a (impl Display + Sync)) -> Self {
+        Self { action, object, limit: None }
+    }
+
+    /// Awaits the answer.
+    pub(super) async fn run<T>(
+        self,
+        answer: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, ContainerdError> {
+        self.bounded(answer).await.map(Response::into_inner)
+    }
+
+    /// Awaits a streamed answer to its end, within the one deadline.
+    pub(super) async fn collect<T>(
+        self,
+        answer: impl Future<Output = Result<Response<Streaming<T>>, Status>>,
+    ) -> Result<Vec<T>, ContainerdError> {
+        self.bounded(async { answer.await?.into_inner().try_collect().await }).await
+    }
+
+    /// Awaits any exchange with containerd.
+    pub(super) async fn bounded<T>(
+        self,
+        exchange: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, ContainerdError> {
+        let outcome = match self.limit {
+            None => exchange.await,
+            Some(limit) => match tokio::time::timeout(limit, exchange).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(self.late(limit)),
+            },
+        };
+        outcome.map_err(|status| self.failed(status))
+    }
+
+    /// The error of a status.
+    pub(super) fn failed(self, status: Status) -> ContainerdError {
+        ContainerdError::from_status(self.action, self.object.to_string(), status)
+    }
+
+    /// The error of a stream that ended where more was to come.
+    pub(super) fn cut_off(self) -> ContainerdError {
+        ContainerdError::cut_off(self.action, self.object.to_string())
+    }
+
+    /// The error of an answer that makes no sense.
+    pub(super) fn malformed(self, why: impl Into<String>) -> ContainerdError {
+        ContainerdError::Malformed { action: self.action, object: self.object.to_string(), why: why.into() }
+    }
+
+    /// The error of an answer beyond the caller's bound.
+    pub(super) fn too_large(self, limit: usize) -> ContainerdError {
+        ContainerdError::TooLarge { action: self.action, object: self.object.to_string(), limit }
+    }
+
+    fn late(self, limit: Duration) -> ContainerdError {
+        ContainerdError::Deadline { action: self.action, object: self.object.to_string(), limit }
+    }
+}
+
+/// What is fine when it is not there (a teardown), or there already (a setup).
+pub(super) trait Forgiving {
+    fn or_gone(self) -> Self;
+    fn or_there(self) -> Self;
+}
+
+impl Forgiving for Result<(), ContainerdError> {
+    fn or_gone(self) -> Self {
+        self.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+    }
+
+    fn or_there(self) -> Self {
+        self.or_else(|error| if error.is_there_already() { Ok(()) } else { Err(error) })
+    }
+}
