@@ -81,11 +81,10 @@ build_cri_api() {
 }
 
 deny() {
-    once "deny/$CARGO_DENY" "cargo-deny $CARGO_DENY (a few minutes)" build_deny
+    once "cargo-deny/$CARGO_DENY" "cargo-deny $CARGO_DENY (a few minutes)" build_deny
+    point deny "cargo-deny/$CARGO_DENY"
 }
 build_deny() {
-    # Its default features bring an HTTP client and a git of its own; the checks
-    # that run here read only what cargo has fetched.
     CARGO_TARGET_DIR=$1/target cargo install --locked --root "$1" --version "$CARGO_DENY" cargo-deny
     rm -rf "$1/target"
 }
