@@ -3,14 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Config as ImageConfig;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
+use super::base::{self, Draft};
+use super::field::{self, SECURITY};
+use super::mounts::{self, Access};
+use super::seccomp::{Demand, Filter};
+use super::user::{self, Accounts, Identity};
 use super::{NodeFacts, PidNamespace, SpecError};
+use super::{annotations, caps, devices, lsm, namespaces, process, resources};
 use crate::config::{HandlerConfig, RuntimeConfig};
 use crate::id::{ContainerId, PodId};
+use crate::linux::cgroup::CgroupMode;
 use crate::linux::device::DeviceNode;
 use crate::linux::mount::Propagation;
-use crate::proto::cri;
+use crate::proto::cri::{self, NamespaceMode};
 
 /// A CRI mount whose host side was looked at.
 #[derive(Clone, Debug)]
@@ -67,35 +74,135 @@ pub struct ContainerSpec<'a> {
     pub node: &'a NodeFacts,
 }
 
-/// The container's spec.
-pub fn container(input: &ContainerSpec<'_>) -> Result<Spec, SpecError> {
-    unimplemented!("{input:?}")
-}
-
-/// Whether the user can only be known with the image's passwd and group at hand (a name, or memberships to merge): a
-/// numeric user with no lookups saves mounting the snapshot (users.md row 7).
-pub fn needs_passwd(config: &cri::ContainerConfig, image: &ImageConfig) -> bool {
-    unimplemented!("{config:?} {image:?}")
-}
-
-/// The process of an exec in a container: the stored spec's own, with command and terminal replaced.
+/// The container's spec, built in containerd's order: what comes later may look at what came before.
 ///
 /// # Errors
-/// When the stored spec has no process, or the command is empty.
-pub fn exec_process(
-    stored: &Spec,
-    command: &[String],
-    terminal: bool,
-) -> Result<oci_spec::runtime::Process, SpecError> {
-    unimplemented!("{stored:?} {command:?} {terminal}")
+/// [`SpecError`] with the field that cannot be had.
+pub fn container(input: &ContainerSpec<'_>) -> Result<Spec, SpecError> {
+    let security = field::security(input.config);
+    let mut draft = input.base.map_or_else(Draft::without_limits, Draft::on);
+    draft.root(security.readonly_rootfs);
+    set_process(&mut draft, input)?;
+    set_namespaces(&mut draft, input)?;
+    set_mounts(&mut draft, input)?;
+    devices::add(&mut draft, input)?;
+    set_privileges(&mut draft, input)?;
+    set_resources(&mut draft, input)?;
+    set_annotations(&mut draft, input);
+    set_user(&mut draft, input)?;
+    set_profiles(&mut draft, input)?;
+    Ok(draft.finish())
 }
 
-/// The user that a spec's process runs as, for ContainerStatus (CRI `ContainerUser`).
-pub fn user_of(spec: &Spec) -> Option<cri::ContainerUser> {
-    unimplemented!("{spec:?}")
+fn set_process(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecError> {
+    let ContainerSpec { config, image, pod_config, .. } = input;
+    let hostname = match pod_config.hostname.as_str() {
+        "" => &input.node.hostname,
+        hostname => hostname,
+    };
+    let env = draft.process.env().clone().unwrap_or_default();
+    draft.process.set_args(Some(process::args(config, image)?));
+    draft.process.set_env(Some(process::env(&env, hostname, image, config)?));
+    draft.process.set_cwd(process::cwd(&draft.process, image, config)?);
+    draft.process.set_terminal(Some(config.tty));
+    draft.process.set_no_new_privileges(Some(field::security(config).no_new_privs));
+    Ok(())
 }
 
-/// The resources in a spec, for ContainerStatus (CRI `ContainerResources`).
-pub fn resources_of(spec: &Spec) -> Option<cri::ContainerResources> {
-    unimplemented!("{spec:?}")
+fn set_namespaces(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecError> {
+    namespaces::join(draft, input.pause_pid, input.pid_namespace);
+    // Of its own, so that a container sees its part of the tree only. Not on v1, where the controllers are mounted one
+    // by one and other runtimes show them all.
+    if input.node.cgroup_mode == CgroupMode::Unified && !field::security(input.config).privileged {
+        namespaces::set(&mut draft.namespaces, LinuxNamespaceType::Cgroup, None);
+    }
+    if let Some(user) = namespaces::user_of_container(input.config, input.pod_config)? {
+        user.enter(draft, Some(format!("/proc/{}/ns/user", input.pause_pid).into()));
+        if field::sandbox_namespaces(input.pod_config).network == i32::from(NamespaceMode::Node) {
+            mounts::bind_sysfs(&mut draft.mounts);
+        }
+    }
+    Ok(())
+}
+
+fn set_mounts(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecError> {
+    let security = field::security(input.config);
+    let writable = input.handler.cgroup_writable && input.node.cgroup_mode == CgroupMode::Unified;
+    mounts::add_cgroup(draft, if writable { Access::ReadWrite } else { Access::ReadOnly }, input.node);
+    mounts::add(draft, input)?;
+    // Exactly as sent: an absent list masks nothing (a pod's procMount: Unmasked).
+    draft.linux.set_masked_paths(Some(security.masked_paths.clone()));
+    draft.linux.set_readonly_paths(Some(security.readonly_paths.clone()));
+    Ok(())
+}
+
+fn set_privileges(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecError> {
+    let (security, all) = (field::security(input.config), input.node.containerd_caps);
+    let (mut process_label, mount_label) = (input.process_label, input.mount_label);
+    if security.privileged {
+        if !field::sandbox_security(input.pod_config).privileged {
+            return Err(SpecError::invalid(
+                format!("{SECURITY}.privileged"),
+                "the sandbox is not privileged, so none of its containers can be",
+            ));
+        }
+        draft.process.set_capabilities(Some(caps::privileged(all)));
+        draft.linux.set_masked_paths(Some(Vec::new()));
+        draft.linux.set_readonly_paths(Some(Vec::new()));
+        draft.linux.set_seccomp(None);
+        mounts::make_writable(&mut draft.mounts, "sysfs");
+        mounts::make_writable(&mut draft.mounts, "cgroup");
+        if !input.handler.privileged_without_host_devices {
+            devices::add_host(draft, &input.host_devices)?;
+            devices::allow_all(draft);
+        } else if input.handler.privileged_without_host_devices_all_devices_allowed {
+            devices::allow_all(draft);
+        }
+        process_label = "";
+    } else {
+        let base = draft.process.capabilities().as_ref();
+        let changed = caps::capabilities(base, security.capabilities.as_ref(), all)?;
+        draft.process.set_capabilities(Some(changed));
+    }
+    lsm::label(draft, process_label, mount_label, input.node);
+    Ok(())
+}
+
+fn set_resources(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecError> {
+    if let Some(wanted) = input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
+        resources::apply(&mut draft.resources, wanted, input.runtime, input.node)?;
+        draft.process.set_oom_score_adj(Some(resources::oom_score_adj(wanted.oom_score_adj, input.node)?));
+    }
+    let path = base::cgroups_path(input.pod_config, input.handler, input.id.as_str())?;
+    draft.linux.set_cgroups_path(Some(path.into()));
+    Ok(())
+}
+
+fn set_annotations(draft: &mut Draft, input: &ContainerSpec<'_>) {
+    let ContainerSpec { config, pod_config, handler, .. } = input;
+    draft.annotate(annotations::passed(&pod_config.annotations, &handler.pod_annotations));
+    draft.annotate(annotations::passed(&config.annotations, &handler.container_annotations));
+    draft.annotate(annotations::of_container(input.pod_id.as_str(), pod_config, config, input.image_name));
+}
+
+fn set_user(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecError> {
+    let security = field::security(input.config);
+    let policy = user::policy(security.supplemental_groups_policy)?;
+    let accounts = Accounts { passwd: input.passwd, group: input.group };
+    let identity = Identity::of_container(security, input.image)?;
+    draft.process.set_user(identity.look_up(accounts, policy, &security.supplemental_groups)?);
+    Ok(())
+}
+
+fn set_profiles(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecError> {
+    if let Some(profile) = lsm::apparmor(input.config, input.runtime, input.node)? {
+        draft.process.set_apparmor_profile(Some(profile));
+    }
+    let demand = Demand::of_container(input.config, input.runtime)?;
+    match demand.filter(input.seccomp_profile, draft.process.capabilities().as_ref(), input.node)? {
+        Filter::None => draft.linux.set_seccomp(None),
+        Filter::OfBase => return Ok(()),
+        Filter::Is(filter) => draft.linux.set_seccomp(Some(filter)),
+    };
+    Ok(())
 }

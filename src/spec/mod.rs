@@ -1,15 +1,40 @@
 //! OCI runtime specs out of CRI configs. Pure: what the host must be asked comes in as facts.
+//!
+//! Invariant: a config that cannot be run as asked is an error that names the field; nothing is left out in silence.
 
+mod accounts;
+mod annotations;
+mod base;
+mod caps;
 mod container;
+mod devices;
 mod error;
+mod field;
+mod glob;
+mod lsm;
+mod mounts;
+mod namespaces;
 mod pause;
+mod process;
+mod profile;
+mod resources;
+mod seccomp;
+mod seccomp_default;
+mod seccomp_file;
+mod sysctls;
+#[cfg(test)]
+mod tests;
+mod user;
+mod view;
 
-pub use container::{
-    ContainerSpec, PreparedDevice, PreparedMount, container, exec_process, needs_passwd, resources_of,
-    user_of,
-};
+pub use container::{ContainerSpec, PreparedDevice, PreparedMount, container};
 pub use error::SpecError;
+pub use lsm::DEFAULT_APPARMOR_PROFILE;
 pub use pause::{PauseSpec, pause};
+pub use process::exec_process;
+pub use seccomp::{pause_seccomp_path, seccomp_path};
+pub use user::needs_passwd;
+pub use view::{resources_of, user_of};
 
 use crate::linux::caps::CapSet;
 use crate::linux::cgroup::CgroupMode;
