@@ -23,7 +23,10 @@ once() {
         flock 9
         [ ! -e "$CACHE/$place" ] || exit 0
         say "getting $what"
-        fresh=$(mktemp -d "$CACHE/fresh.XXXXXX")
+        # Its own name, so that a run that was interrupted is cleared away by the next.
+        fresh=$CACHE/fresh.${place//\//-}
+        rm -rf "$fresh"
+        mkdir "$fresh"
         log=$CACHE/log.${place//\//-}
         # In a process of its own: errexit would not hold inside a condition.
         (set -e; "$make" "$fresh" "$@") >"$log" 2>&1 9>&- &
@@ -32,7 +35,6 @@ once() {
             tail -n 20 "$log" >&2
             die "$what: failed; the whole log is $log"
         fi
-        chmod 755 "$fresh"
         mkdir -p "$(dirname "$CACHE/$place")"
         mv -T "$fresh" "$CACHE/$place"
         rm -f "$log"

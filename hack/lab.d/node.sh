@@ -211,7 +211,7 @@ cridge_conf() {
     local dir
     dir=$(cd "$1" && pwd)
     cat >"$dir/cridge.toml" <<TOML
-listen = "$dir/cridge.sock"
+listen = "unix://$dir/cridge.sock"
 root = "$dir/cridge/root"
 state = "$dir/cridge/state"
 
