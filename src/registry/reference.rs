@@ -13,7 +13,7 @@ const NAME_MAX: usize = 255;
 /// Characters of a tag (OCI distribution spec, "Pulling manifests").
 const TAG_MAX: usize = 128;
 /// Characters of a refused text that its error repeats.
-const QUOTED_MAX: usize = 256;
+pub(super) const QUOTED_MAX: usize = 256;
 /// The registry of a name that names none.
 const DEFAULT_REGISTRY: &str = "docker.io";
 const DEFAULT_TAG: &str = "latest";

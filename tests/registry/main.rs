@@ -1,0 +1,21 @@
+//! The registry client against real and scripted peers on the loopback.
+
+mod debian;
+mod peers;
+
+use cridge::config::RegistryConfig;
+use cridge::registry::{Credentials, Reference, Registry};
+
+/// A client whose hosts are those of these folders.
+fn registry(config_dirs: &[&std::path::Path]) -> Registry {
+    let config_dirs = config_dirs.iter().map(|dir| dir.to_path_buf()).collect();
+    Registry::new(RegistryConfig { config_dirs, headers: Default::default() })
+}
+
+fn reference(text: &str) -> Reference {
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn anonymous() -> Credentials {
+    Credentials::default()
+}
