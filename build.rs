@@ -1,16 +1,44 @@
-//! Generates the CRI's Rust types and service traits from `proto/`.
+//! Generates the CRI's Rust types and service traits from `proto/`, and compiles the pause program.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-changed=proto");
     let out_dir = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
+    pause(&Path::new(&out_dir).join("pause"))?;
     with_stored_json(tonic_prost_build::configure())
         .bytes(".runtime.v1.KeyValue.value")
         // Its Debug is written by hand in src/proto.rs: the derived one prints passwords.
         .skip_debug([".runtime.v1.AuthConfig"])
         .file_descriptor_set_path(Path::new(&out_dir).join("cri.pb"))
         .compile_protos(&declarations()?, &[PathBuf::from("proto")])
+}
+
+/// Compiles the program of the built-in pause image: static, without libc, for the same target as cridge. The linker is
+/// the one that comes with Rust; where a distribution leaves it out, the system's.
+fn pause(program: &Path) -> std::io::Result<()> {
+    const SOURCE: &str = "src/image/pause/main.rs";
+    println!("cargo:rerun-if-changed={SOURCE}");
+    let own: &[&str] = &["-Clinker=rust-lld", "-Clinker-flavor=ld.lld", "-Clink-arg=--build-id=none"];
+    let system: &[&str] = &["-Clink-args=-nostdlib -nostartfiles -static -Wl,--build-id=none"];
+    let mut complaints = Vec::new();
+    for linker in [own, system] {
+        let compiled = Command::new(std::env::var_os("RUSTC").expect("cargo sets RUSTC for build scripts"))
+            .args(["--edition=2024", "--crate-name=pause", "--crate-type=bin", "-Dwarnings", SOURCE])
+            .args(["-Cpanic=abort", "-Copt-level=z", "-Crelocation-model=static", "-Cstrip=symbols"])
+            .args(linker)
+            .arg("--target")
+            .arg(std::env::var_os("TARGET").expect("cargo sets TARGET for build scripts"))
+            .arg("-o")
+            .arg(program)
+            .output()?;
+        if compiled.status.success() {
+            return Ok(());
+        }
+        complaints.push(String::from_utf8_lossy(&compiled.stderr).into_owned());
+    }
+    Err(std::io::Error::other(format!("{SOURCE} does not compile:\n{}", complaints.join("\n"))))
 }
 
 /// The messages that reach the disk: the sandbox's and container's configs, the resources, and all inside them.

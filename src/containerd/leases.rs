@@ -43,6 +43,12 @@ impl Containerd {
         Call::record("delete lease", id).run(self.calls().leases().delete(request)).await.or_gone()
     }
 
+    /// Ends a lease, and returns when garbage collection has taken what only it held; one that is gone is fine.
+    pub async fn delete_lease_and_collect(&self, id: &LeaseId) -> Result<()> {
+        let request = api::DeleteRequest { id: id.to_string(), sync: true };
+        Call::record("delete lease", id).run(self.calls().leases().delete(request)).await.or_gone()
+    }
+
     /// All leases of the namespace.
     pub async fn leases(&self) -> Result<Vec<LeaseInfo>> {
         let request = api::ListRequest { filters: Vec::new() };

@@ -1,16 +1,26 @@
 //! The images that are there.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::StreamExt as _;
 use oci_spec::image::Config;
 
-use super::ImageError;
+use super::fetch::Fetcher;
+use super::index::{Entry, Index};
+use super::lease::Leases;
+use super::pause::Pause;
+use super::record::Pin;
+use super::unpack::Unpacker;
+use super::usage::Usage;
+use super::{FilesystemUsage, ImageError, record};
 use crate::config::ImageConfig;
-use crate::containerd::{Containerd, Descriptor};
+use crate::containerd::{Containerd, Descriptor, ImageRecord};
+use crate::error::chain;
 use crate::id::{ImageId, SnapshotKey};
-use crate::proto::cri;
 use crate::registry::Registry;
-use crate::time::Timestamp;
+
+/// Records read at once when all of them are.
+const READERS: usize = 8;
 
 /// An image for this node's platform.
 #[derive(Clone, Debug)]
@@ -33,82 +43,131 @@ pub struct Image {
 
 /// The index of images and the way to more of them. Cheap to clone.
 #[derive(Clone)]
-pub struct Images(Arc<()>);
+pub struct Images(pub(super) Arc<Inner>);
 
-/// A pull as the CRI asks for it.
-#[derive(Clone, Debug)]
-pub struct PullRequest<'a> {
-    /// As the user wrote it.
-    pub reference: &'a str,
-    pub auth: Option<&'a cri::AuthConfig>,
-    /// The handler's snapshotter; `None` for the default one.
-    pub snapshotter: Option<&'a str>,
-}
-
-/// What the images' snapshots take of a filesystem.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FilesystemUsage {
-    pub mountpoint: String,
-    pub bytes: u64,
-    pub inodes: u64,
-    pub at: Timestamp,
+pub(super) struct Inner {
+    pub config: ImageConfig,
+    pub containerd: Containerd,
+    pub registry: Registry,
+    pub fetcher: Fetcher,
+    pub unpacker: Unpacker,
+    pub leases: Leases,
+    pub pause: Pause,
+    pub usage: Usage,
+    index: Mutex<Index>,
+    /// Held while a record is read and entered, so that no older reading overwrites a newer one.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl Images {
     /// An empty index; `reload` fills it.
     pub fn new(config: ImageConfig, containerd: Containerd, registry: Registry) -> Self {
-        let _ = (config, containerd, registry);
-        unimplemented!()
+        let fetcher =
+            Fetcher::new(registry.clone(), config.max_concurrent_downloads, config.pull_progress_timeout);
+        Self(Arc::new(Inner {
+            fetcher,
+            unpacker: Unpacker::new(config.max_layer_bytes),
+            leases: Leases::default(),
+            pause: Pause::new(config.pause_image.as_deref()),
+            usage: Usage::new(containerd.clone(), &config.snapshotter),
+            index: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
+            config,
+            containerd,
+            registry,
+        }))
     }
 
     /// Reads all of containerd's image records anew: at start, and after each reconnection. Foreign images are adopted
-    /// (indexed; labelled as the CRI plugin does); a broken one is logged and left out.
+    /// (indexed; labelled as the CRI plugin does); a broken one is logged and left out. Leases that an earlier process
+    /// left behind are ended.
     pub async fn reload(&self) -> Result<(), ImageError> {
-        unimplemented!()
+        let inner = &self.0;
+        let failed = || ImageError::containerd("list", "records");
+        inner.leases.end_stale(&inner.containerd).await.map_err(failed())?;
+        inner.pause.forget();
+        let _reading = inner.reading.lock().await;
+        let records = inner.containerd.images(&[]).await.map_err(failed())?;
+        let gone: Vec<String> = {
+            let index = inner.index();
+            let there = |name: &str| records.iter().any(|record| record.name == name);
+            index.names().filter(|name| !there(name)).map(str::to_owned).collect()
+        };
+        for name in &gone {
+            inner.index().remove(name);
+        }
+        futures::stream::iter(&records).for_each_concurrent(READERS, |record| inner.enter(record)).await;
+        Ok(())
     }
 
-    /// Reads one record anew, after an event on it.
+    /// Reads one record anew, after an event on it or a change by us.
     pub async fn refresh(&self, name: &str) -> Result<(), ImageError> {
-        unimplemented!("{name}")
+        let inner = &self.0;
+        let _reading = inner.reading.lock().await;
+        match inner.containerd.image(name).await {
+            Ok(record) => inner.enter(&record).await,
+            Err(error) if error.is_not_found() => inner.leave(name),
+            Err(error) => return Err(ImageError::containerd("look at", name)(error)),
+        }
+        Ok(())
     }
 
     /// By id, unique id prefix, or any reference, normalised as docker does.
     pub fn find(&self, text: &str) -> Option<Arc<Image>> {
-        unimplemented!("{text}")
+        self.0.index().find(text)
     }
 
+    /// All images, by id.
     pub fn all(&self) -> Vec<Arc<Image>> {
-        unimplemented!()
+        self.0.index().all()
     }
 
-    /// Pulls and unpacks; equal pulls share their work blob by blob. Cancelled by dropping.
-    pub async fn pull(&self, request: PullRequest<'_>) -> Result<Arc<Image>, ImageError> {
-        unimplemented!("{request:?}")
-    }
-
-    /// Makes sure that the image's layers are unpacked in the snapshotter (they may be missing: imported without
-    /// unpacking, or collected). Idempotent, and quick when they are.
-    pub async fn ensure_unpacked(&self, image: &Image, snapshotter: &str) -> Result<(), ImageError> {
-        unimplemented!("{image:?} {snapshotter}")
-    }
-
-    /// The image of pause containers: built in, or the configured one (pulled when missing); unpacked.
-    pub async fn pause(&self, snapshotter: &str) -> Result<Arc<Image>, ImageError> {
-        unimplemented!("{snapshotter}")
-    }
-
-    /// The pause image's name: `Status`' sandboxImage.
-    pub fn pause_name(&self) -> &str {
-        unimplemented!()
-    }
-
-    /// Removes every name of the image; one that is not there is fine. The pause image is refused.
-    pub async fn remove(&self, text: &str) -> Result<(), ImageError> {
-        unimplemented!("{text}")
-    }
-
-    /// What snapshots take, the default snapshotter first. Measured in the background, not per call.
+    /// What snapshots take, the default snapshotter first. Measured in the background, not per call; the first
+    /// measurement is waited for.
     pub async fn filesystem_usage(&self) -> Result<Vec<FilesystemUsage>, ImageError> {
-        unimplemented!()
+        self.0.usage.latest().await
+    }
+}
+
+impl Inner {
+    pub fn index(&self) -> MutexGuard<'_, Index> {
+        // Every change of the index is one call that either happened or did not.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings the index in line with a record. A broken image is as good as none.
+    async fn enter(&self, record: &ImageRecord) {
+        let known = self.index().by_target(&record.target.digest);
+        let image = match known {
+            Some(image) => image,
+            None => match record::load(&self.containerd, &record.name, &record.target).await {
+                Ok(image) => image,
+                Err(error) => {
+                    tracing::warn!(
+                        image = record.name,
+                        error = chain(&error),
+                        "an image cannot be used; left out"
+                    );
+                    return self.leave(&record.name);
+                }
+            },
+        };
+        let id = image.id.clone();
+        let pin = if record.name == self.pause.name() { Pin::Pinned } else { record::pin(record) };
+        self.index().put(&record.name, Entry { image, pin });
+        // Whether we may label it changes nothing about its use.
+        if let Err(error) = record::adopt(&self.containerd, record, &id).await {
+            tracing::warn!(
+                image = record.name,
+                error = chain(&error),
+                "a foreign image could not be labelled"
+            );
+        }
+    }
+
+    fn leave(&self, name: &str) {
+        if self.index().remove(name) && name == self.pause.name() {
+            self.pause.forget();
+        }
     }
 }
