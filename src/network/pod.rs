@@ -1,52 +1,40 @@
 //! A pod's attachment to every configured network.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::NetworkError;
-use crate::config::NetworkConfig;
-use crate::id::PodId;
+use futures::future::join_all;
+use serde_json::{Map, Value, json};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::cache::{self, Entry};
+use super::capability::PodNetwork;
+use super::chain::{self, Attaching};
+use super::conflist::NetworkList;
+use super::error::NetworkError;
+use super::folder::{Folder, Loaded};
+use super::plugin::{Environment, Runner};
+use super::pod_lock;
+use super::result::{CniResult, POD_INTERFACE, PodResult};
+use super::watch;
+use crate::config::{IpPreference, NetworkConfig};
+use crate::error::Errors;
+use crate::linux::netns;
+
+/// How long a plugin may take to say whether it is ready: the kubelet asks every five seconds.
+const STATUS_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The networks of one configuration folder: loaded, watched, callable. Cheap to clone.
 #[derive(Clone)]
-pub struct Networks(Arc<()>);
+pub struct Networks(Arc<Inner>);
 
-/// What a plugin is told about the pod.
-#[derive(Clone, Debug)]
-pub struct PodNetwork {
-    pub id: PodId,
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-    /// The pinned network namespace; `None` for a DEL after it is gone (CNI spec, "DEL": CNI_NETNS may be empty).
-    pub netns: Option<PathBuf>,
-    pub port_mappings: Vec<PortMapping>,
-    pub bandwidth: Option<Bandwidth>,
-    pub dns: Option<crate::proto::cri::DnsConfig>,
-    pub cgroup_parent: String,
-    /// Given to plugins that declare `io.kubernetes.cri.pod-annotations`.
-    pub annotations: BTreeMap<String, String>,
-    /// Held (inherited) by every plugin process of this pod: see `linux::lock`.
-    pub lock_path: PathBuf,
-}
-
-/// A host port; only those with `host_port` > 0 get here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortMapping {
-    pub host_port: u16,
-    pub container_port: u16,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: &'static str,
-    pub host_ip: String,
-}
-
-/// Bits per second, from the `kubernetes.io/{ingress,egress}-bandwidth` annotations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bandwidth {
-    pub ingress: Option<u64>,
-    pub egress: Option<u64>,
+struct Inner {
+    config: NetworkConfig,
+    folder: Arc<Folder>,
+    /// Ends with the last clone.
+    _watch: AbortOnDropHandle<()>,
 }
 
 /// What ADD gave.
@@ -55,47 +43,214 @@ pub struct Attachment {
     /// Addresses of `eth0`, the preferred family first. Never empty after a successful ADD.
     pub ips: Vec<IpAddr>,
     /// The result in go-cni's own form, as the built-in plugin stores it in the sandbox's metadata (`CNIResult`).
-    pub result: serde_json::Value,
+    pub result: Value,
 }
 
 impl Networks {
     /// Loads the folder and begins to watch it (and its parent while it is missing). Never fails: what is wrong is
     /// told by [`Networks::status`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn watch(config: NetworkConfig) -> Self {
-        let _ = config;
-        unimplemented!()
+        let folder = Arc::new(Folder::new(config.conf_dir.clone(), config.max_conf_num));
+        let watch = AbortOnDropHandle::new(tokio::spawn(watch::follow(folder.clone())));
+        Self(Arc::new(Inner { config, folder, _watch: watch }))
     }
 
     /// Whether a pod could be attached now: `Err` says what is missing. Rescans the folder; asks plugins of CNI ≥ 1.1
     /// by STATUS, within a deadline.
     pub async fn status(&self) -> Result<(), NetworkError> {
-        unimplemented!()
+        let loaded = self.0.folder.rescan();
+        let deadline = self.0.config.plugin_timeout.min(STATUS_DEADLINE);
+        let runner = Runner { deadline, ..self.runner(None) };
+        for list in networks(&loaded)? {
+            chain::status(list, &runner).await?;
+        }
+        Ok(())
     }
 
-    /// The loaded networks and the last load's outcome, as JSON for Status' verbose info.
-    pub fn describe(&self) -> serde_json::Value {
-        unimplemented!()
+    /// The loaded networks and the last load's outcome, as JSON for Status' verbose info: `cniconfig` and
+    /// `lastCNILoadStatus` as the built-in plugin names and fills them.
+    pub fn describe(&self) -> Value {
+        let loaded = self.0.folder.last();
+        let lists = loaded.as_deref().unwrap_or_default();
+        let config = &self.0.config;
+        json!({
+            "cniconfig": {
+                "PluginDirs": config.bin_dirs,
+                "PluginConfDir": config.conf_dir,
+                "PluginMaxConfNum": config.max_conf_num,
+                "Prefix": "eth",
+                "Networks": lists.iter().enumerate().map(|(n, list)| describe(n, list)).collect::<Vec<_>>(),
+            },
+            "lastCNILoadStatus": loaded.as_ref().as_ref().err().map_or("OK", String::as_str),
+        })
     }
 
     /// ADD on every network. On error the caller calls [`Networks::detach`]. Cancel-safe: dropping the future kills
     /// the plugin's process group.
     pub async fn attach(&self, pod: &PodNetwork) -> Result<Attachment, NetworkError> {
-        unimplemented!("{pod:?}")
+        let loaded = self.0.folder.rescan();
+        let lists = networks(&loaded)?;
+        let (args, capabilities) = (pod.args()?, pod.capabilities());
+        let sandbox =
+            pod.netns.as_deref().ok_or_else(|| NetworkError::NoNamespace { pod: pod.id.to_string() })?;
+        let lock = pod_lock::take(&pod.lock_path).await?;
+        let runner = self.runner(Some(lock.ok_or_else(|| no_lock(&pod.lock_path))?));
+        let names: Vec<String> = (0..lists.len()).map(|n| format!("eth{n}")).collect();
+        let adds = lists.iter().zip(&names).map(|(list, if_name)| {
+            let environment =
+                Environment { container_id: pod.id.as_str(), netns: Some(sandbox), if_name, args: &args };
+            let attaching = Attaching { list, environment, capabilities: &capabilities };
+            let runner = &runner;
+            async move { attaching.add(runner, &self.0.config.cache_dir).await }
+        });
+        let results = self.all(adds).await?;
+        self.unite(sandbox, &results)
+    }
+
+    /// All at once, or one after the other up to the first failure. At once, each is awaited even when another
+    /// failed: a plugin that is killed halfway leaves more behind than one that ends.
+    async fn all<F>(&self, adds: impl Iterator<Item = F>) -> Result<Vec<CniResult>, NetworkError>
+    where
+        F: Future<Output = Result<CniResult, NetworkError>>,
+    {
+        if !self.0.config.setup_serially {
+            return join_all(adds).await.into_iter().collect();
+        }
+        let mut results = Vec::new();
+        for add in adds {
+            results.push(add.await?);
+        }
+        Ok(results)
+    }
+
+    fn unite(&self, sandbox: &Path, results: &[CniResult]) -> Result<Attachment, NetworkError> {
+        let no_address = |reason| NetworkError::NoAddress { reason };
+        let pod = PodResult::new(&sandbox.display().to_string(), results).map_err(no_address)?;
+        let ips = preferred_first(pod.ips(), self.0.config.ip_preference);
+        if ips.is_empty() {
+            return Err(no_address(format!("the results name no address for {POD_INTERFACE}")));
+        }
+        let result = serde_json::to_value(&pod).map_err(|e| no_address(e.to_string()))?;
+        Ok(Attachment { ips, result })
     }
 
     /// DEL on every network, in reverse, with the cached configuration and result where there are some. Idempotent;
     /// waits for (or kills) what still holds the pod's lock before.
+    ///
+    /// Every network is tried; those that failed keep their cache file for the next call.
     pub async fn detach(&self, pod: &PodNetwork) -> Result<(), NetworkError> {
-        unimplemented!("{pod:?}")
+        let runner = self.runner(pod_lock::take(&pod.lock_path).await?);
+        let cached = cache::of_container(&self.0.config.cache_dir, pod.id.as_str())?;
+        // A pinned namespace that is gone is told as none (CNI spec, "DEL").
+        let netns = pod.netns.as_deref().filter(|path| netns::is_pinned(path));
+        let mut errors = Errors::default();
+        for entry in cached.iter().rev() {
+            errors.keep(self.detach_cached(entry, netns, &runner).await);
+        }
+        if cached.is_empty() {
+            let loaded = self.0.folder.rescan();
+            let lists = loaded.as_deref().unwrap_or_default();
+            for (n, list) in lists.iter().enumerate().rev() {
+                errors.keep(self.detach_loaded(pod, n, list, netns, &runner).await);
+            }
+        }
+        errors.into_result().map_err(NetworkError::Detach)
+    }
+
+    async fn detach_cached(
+        &self,
+        entry: &Entry,
+        netns: Option<&Path>,
+        runner: &Runner<'_>,
+    ) -> Result<(), NetworkError> {
+        let cache_dir = &self.0.config.cache_dir;
+        let list = match NetworkList::parse(&entry.config) {
+            // The name is what the file is found under, and may be another's by now.
+            Ok(list) if !list.plugins.is_empty() => NetworkList { name: entry.network_name.clone(), ..list },
+            _ => NetworkList::parse_single(&entry.config).map_err(|reason| bad_entry(entry, reason))?,
+        };
+        if list.is_loopback() {
+            return entry.remove(cache_dir);
+        }
+        let previous = entry.result.clone().and_then(|raw| CniResult::from_map(raw, list.version).ok());
+        let environment = Environment {
+            container_id: &entry.container_id,
+            netns,
+            if_name: &entry.if_name,
+            args: entry.cni_args.as_deref().unwrap_or_default(),
+        };
+        let nothing = Map::new();
+        let capabilities = entry.capability_args.as_ref().unwrap_or(&nothing);
+        Attaching { list: &list, environment, capabilities }.del(runner, cache_dir, previous.as_ref()).await
+    }
+
+    /// For a pod without cache files: it may have been attached by somebody else whose ADD was cut off.
+    async fn detach_loaded(
+        &self,
+        pod: &PodNetwork,
+        n: usize,
+        list: &NetworkList,
+        netns: Option<&Path>,
+        runner: &Runner<'_>,
+    ) -> Result<(), NetworkError> {
+        // A pod that cannot be named was refused at ADD too.
+        let Ok(args) = pod.args() else { return Ok(()) };
+        let if_name = format!("eth{n}");
+        let environment =
+            Environment { container_id: pod.id.as_str(), netns, if_name: &if_name, args: &args };
+        let attaching = Attaching { list, environment, capabilities: &pod.capabilities() };
+        attaching.del(runner, &self.0.config.cache_dir, None).await
+    }
+
+    fn runner(&self, lock: Option<Arc<std::fs::File>>) -> Runner<'_> {
+        Runner { dirs: &self.0.config.bin_dirs, deadline: self.0.config.plugin_timeout, lock }
     }
 }
 
-impl Bandwidth {
-    /// Reads the pod annotations; `None` where neither is set.
-    ///
-    /// # Errors
-    /// A sentence naming the annotation whose quantity is malformed or outside 1k..1P.
-    pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Result<Option<Self>, String> {
-        unimplemented!("{annotations:?}")
-    }
+fn networks(loaded: &Loaded) -> Result<&[NetworkList], NetworkError> {
+    loaded.as_deref().map_err(|reason| NetworkError::NotReady { reason: reason.clone() })
 }
+
+fn no_lock(path: &Path) -> NetworkError {
+    let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+    NetworkError::Cache { action: "keep apart the calls of a pod without", path: path.to_owned(), source }
+}
+
+fn bad_entry(entry: &Entry, reason: String) -> NetworkError {
+    let path = format!("{}-{}-{}", entry.network_name, entry.container_id, entry.if_name).into();
+    NetworkError::Cache { action: "understand", path, source: std::io::Error::other(reason) }
+}
+
+/// The first address of the preferred family moves to the front; the others stay in order.
+fn preferred_first(mut ips: Vec<IpAddr>, preference: IpPreference) -> Vec<IpAddr> {
+    let wanted = match preference {
+        IpPreference::Ipv4 => ips.iter().position(IpAddr::is_ipv4),
+        IpPreference::Ipv6 => ips.iter().position(IpAddr::is_ipv6),
+        IpPreference::Cni => None,
+    };
+    if let Some(n) = wanted {
+        ips[..=n].rotate_right(1);
+    }
+    ips
+}
+
+/// go-cni's `ConfNetwork`.
+fn describe(n: usize, list: &NetworkList) -> Value {
+    let plugin = |plugin: &super::conflist::PluginConf| json!({"Network": plugin.json, "Source": Value::Object(plugin.json.clone()).to_string()});
+    json!({
+        "Config": {
+            "Name": list.name,
+            "CNIVersion": list.version.to_string(),
+            "Plugins": list.plugins.iter().map(plugin).collect::<Vec<_>>(),
+            "Source": String::from_utf8_lossy(&list.source),
+        },
+        "IFName": format!("eth{n}"),
+    })
+}
+
+#[cfg(test)]
+#[path = "pod_tests.rs"]
+mod tests;

@@ -1,0 +1,215 @@
+//! libcni's cache: what was attached, and how, so that DEL is told the same even with the configuration gone.
+//!
+//! The format is libcni's (`cniCacheV1`, `<cache_dir>/results/<network>-<container>-<interface>`), so that pods can
+//! be taken over from, and given back to, the built-in plugin. Written before ADD too, then without a result: a
+//! network that has no file was never asked to attach.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::NetworkError;
+
+const KIND: &str = "cniCacheV1";
+
+/// One network of one container; fields in libcni's order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry {
+    kind: String,
+    pub container_id: String,
+    #[serde(with = "base64_bytes")]
+    pub config: Vec<u8>,
+    pub if_name: String,
+    pub network_name: String,
+    #[serde(rename = "netns", default, skip_serializing_if = "String::is_empty")]
+    pub netns: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cni_args: Option<Vec<(String, String)>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability_args: Option<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Map<String, Value>>,
+}
+
+impl Entry {
+    pub fn new(network_name: &str, container_id: &str, if_name: &str, config: &[u8]) -> Self {
+        Self {
+            kind: KIND.into(),
+            container_id: container_id.into(),
+            config: config.into(),
+            if_name: if_name.into(),
+            network_name: network_name.into(),
+            netns: String::new(),
+            cni_args: None,
+            capability_args: None,
+            result: None,
+        }
+    }
+
+    fn path(&self, cache_dir: &Path) -> PathBuf {
+        results(cache_dir).join(format!("{}-{}-{}", self.network_name, self.container_id, self.if_name))
+    }
+
+    /// Writes the file whole or not at all.
+    pub fn store(&self, cache_dir: &Path) -> Result<(), NetworkError> {
+        let path = self.path(cache_dir);
+        let folder = results(cache_dir);
+        let write = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+            let temporary = folder.join(format!(".{}-{}", self.container_id, self.if_name));
+            let mut file =
+                File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(|source| NetworkError::Cache { action: "write", path: path.clone(), source })
+    }
+
+    /// Forgets the attachment; one that is gone is fine.
+    pub fn remove(&self, cache_dir: &Path) -> Result<(), NetworkError> {
+        let path = self.path(cache_dir);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(NetworkError::Cache { action: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every attachment of a container, in order of interface. A file that cannot be read as one is left aside, with a
+/// word in the log: the loaded configuration then speaks for that network.
+pub(super) fn of_container(cache_dir: &Path, container_id: &str) -> Result<Vec<Entry>, NetworkError> {
+    let folder = results(cache_dir);
+    let files = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => {
+            other.map_err(|source| NetworkError::Cache { action: "list", path: folder.clone(), source })?
+        }
+    };
+    let infix = format!("-{container_id}-");
+    let mut entries: Vec<Entry> = files
+        .flatten()
+        .filter(|file| file.file_name().to_string_lossy().contains(&infix))
+        .filter_map(|file| read(&file.path()))
+        .filter(|entry| entry.container_id == container_id)
+        .collect();
+    entries.sort_by(|a, b| a.if_name.cmp(&b.if_name));
+    Ok(entries)
+}
+
+fn read(path: &Path) -> Option<Entry> {
+    let entry = fs::read(path).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes));
+    entry
+        .inspect_err(|reason| tracing::warn!(file = %path.display(), "CNI cache file left aside: {reason}"))
+        .ok()
+}
+
+fn parse(bytes: &[u8]) -> Result<Entry, String> {
+    let entry: Entry = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    if entry.kind != KIND {
+        return Err(format!("kind is {:?}, not {KIND:?}", entry.kind));
+    }
+    // Both are parts of a file name that will be removed.
+    let is_name = |text: &str| !text.is_empty() && !text.contains('/');
+    if !is_name(&entry.network_name) || !is_name(&entry.if_name) {
+        return Err("network or interface without a name".into());
+    }
+    Ok(entry)
+}
+
+fn results(cache_dir: &Path) -> PathBuf {
+    cache_dir.join("results")
+}
+
+/// Go writes `[]byte` as base64.
+mod base64_bytes {
+    use super::*;
+
+    pub fn serialize<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        BASE64.decode(String::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// As containerd 1.6's libcni writes it (no `netns` then).
+    const GOLDEN: &str = concat!(
+        r#"{"kind":"cniCacheV1","containerId":"0123","config":"eyJuYW1lIjoibmV0In0=","ifName":"eth0","#,
+        r#""networkName":"net","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAME","web"]],"#,
+        r#""capabilityArgs":{"io.kubernetes.cri.pod-annotations":null},"#,
+        r#""result":{"cniVersion":"0.4.0","dns":{},"ips":[{"address":"10.88.0.2/16","interface":2,"version":"4"}]}}"#
+    );
+
+    #[test]
+    fn libcnis_own_file_is_read_and_written_byte_for_byte() {
+        let entry = parse(GOLDEN.as_bytes()).unwrap();
+        assert_eq!(entry.config, br#"{"name":"net"}"#);
+        assert_eq!(entry.cni_args.as_ref().unwrap()[1], ("K8S_POD_NAME".into(), "web".into()));
+        assert_eq!(entry.result.as_ref().unwrap()["cniVersion"], "0.4.0");
+        assert_eq!(serde_json::to_string(&entry).unwrap(), GOLDEN);
+    }
+
+    #[test]
+    fn entries_of_one_container_are_found_in_order_and_bad_files_left_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(of_container(dir.path(), "abc").unwrap(), []);
+        for (network, id, interface) in
+            [("b", "abc", "eth1"), ("a-abc-x", "abc", "eth0"), ("a", "other", "eth0")]
+        {
+            Entry::new(network, id, interface, b"{}").store(dir.path()).unwrap();
+        }
+        fs::write(dir.path().join("results/n-abc-eth2"), "{").unwrap();
+        fs::write(dir.path().join("results/n-abc-eth3"), GOLDEN).unwrap();
+        let found = of_container(dir.path(), "abc").unwrap();
+        let names: Vec<&str> = found.iter().map(|e| e.network_name.as_str()).collect();
+        assert_eq!(names, ["a-abc-x", "b"]);
+        for _ in 0..2 {
+            found[0].remove(dir.path()).unwrap();
+        }
+        assert_eq!(of_container(dir.path(), "abc").unwrap().len(), 1);
+    }
+
+    #[test]
+    fn storing_again_replaces_and_leaves_no_other_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut entry = Entry::new("net", "abc", "eth0", b"{}");
+        entry.store(dir.path()).unwrap();
+        entry.result = json!({"cniVersion": "1.0.0"}).as_object().cloned();
+        entry.store(dir.path()).unwrap();
+        assert_eq!(of_container(dir.path(), "abc").unwrap(), [entry]);
+        assert_eq!(fs::read_dir(dir.path().join("results")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_would_lead_elsewhere_is_refused() {
+        for bad in [r#""networkName":"../x""#, r#""networkName":"""#] {
+            let text = GOLDEN.replace(r#""networkName":"net""#, bad);
+            parse(text.as_bytes()).unwrap_err();
+        }
+        parse(GOLDEN.replace("cniCacheV1", "cniCacheV2").as_bytes()).unwrap_err();
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&bytes);
+        }
+    }
+}
