@@ -65,7 +65,8 @@ impl Draft {
     /// The root filesystem: where containerd's shim mounts it.
     pub fn root(&mut self, readonly: bool) {
         let mut root: Root = parsed(r#"{"path":"rootfs"}"#);
-        root.set_readonly(Some(readonly));
+        let of_base = self.spec.root().as_ref().and_then(Root::readonly).unwrap_or(false);
+        root.set_readonly(Some(readonly || of_base));
         self.spec.set_root(Some(root));
     }
 

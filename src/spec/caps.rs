@@ -23,8 +23,12 @@ pub(super) fn capabilities(
     change: Option<&cri::Capability>,
     all: CapSet,
 ) -> Result<LinuxCapabilities, SpecError> {
+    let Some(change) = change else {
+        let mut same = base.cloned().unwrap_or_else(|| sets(Capabilities::new(), Capabilities::new()));
+        same.set_ambient(None);
+        return Ok(same);
+    };
     let mut bounding = base.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
-    let Some(change) = change else { return Ok(sets(bounding, Capabilities::new())) };
     let add = names("add_capabilities", &change.add_capabilities)?;
     let drop = names("drop_capabilities", &change.drop_capabilities)?;
     let raise = names("add_ambient_capabilities", &change.add_ambient_capabilities)?;

@@ -149,7 +149,7 @@ fn set_privileges(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), Sp
         draft.process.set_capabilities(Some(caps::privileged(all)));
         draft.linux.set_masked_paths(Some(Vec::new()));
         draft.linux.set_readonly_paths(Some(Vec::new()));
-        draft.linux.set_seccomp(None);
+        draft.process.set_apparmor_profile(None);
         mounts::make_writable(&mut draft.mounts, "sysfs");
         mounts::make_writable(&mut draft.mounts, "cgroup");
         if !input.handler.privileged_without_host_devices {

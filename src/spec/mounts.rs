@@ -86,7 +86,7 @@ pub(super) fn add(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), Sp
     }
     let own = bound.len();
     for extra in &input.extra_mounts {
-        let path = container_path("generated mount", extra)?;
+        let path = generated_path(extra)?;
         if !bound[..own].iter().any(|mount| *mount.destination() == path) {
             bound.push(generated(path, extra, input)?);
         }
@@ -97,15 +97,24 @@ pub(super) fn add(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), Sp
     let dev = supplied(Path::new("/dev"));
     draft.mounts.retain(|mount| {
         let path = mount.destination();
-        !supplied(path) && !(dev && path.starts_with("/dev"))
+        let hidden = dev && path.starts_with("/dev");
+        !hidden && !supplied(path)
     });
     draft.mounts.append(&mut bound);
     Ok(())
 }
 
 fn container_path(name: &str, mount: &cri::Mount) -> Result<PathBuf, SpecError> {
-    let name = format!("{name}.container_path");
-    let path = field::container_path(&name, &mount.container_path)?;
+    mount_point(&format!("{name}.container_path"), &mount.container_path)
+}
+
+/// The path of a generated mount: only an image's volume can have a bad one.
+fn generated_path(mount: &cri::Mount) -> Result<PathBuf, SpecError> {
+    mount_point("image.config.Volumes", &mount.container_path)
+}
+
+fn mount_point(name: &str, path: &str) -> Result<PathBuf, SpecError> {
+    let path = field::container_path(name, path)?;
     if depth(&path) == 0 {
         return Err(SpecError::invalid(name, "the container's root itself cannot be mounted over"));
     }

@@ -106,6 +106,10 @@ fn set_namespaces(draft: &mut Draft, input: &PauseSpec<'_>) -> Result<(), SpecEr
             return Err(SpecError::invalid(name, format!("mode {mode} is neither POD nor NODE")));
         }
     }
+    if NamespaceMode::try_from(options.pid).is_err() {
+        let name = format!("{SECURITY}.namespace_options.pid");
+        return Err(SpecError::invalid(name, format!("mode {} is unknown", options.pid)));
+    }
     match input.netns {
         Some(path) => {
             let path = field::host_path("netns", path)?;

@@ -81,8 +81,7 @@ impl<'a> Demand<'a> {
             return Ok(Filter::None);
         }
         match self.profile {
-            None => Ok(Filter::OfBase),
-            Some(Profile::Unconfined) => Ok(Filter::OfBase),
+            None | Some(Profile::Unconfined) => Ok(Filter::OfBase),
             Some(_) if !node.seccomp => {
                 Err(SpecError::unsupported(FIELD, "asks for a profile, but the node's kernel has no seccomp"))
             }
