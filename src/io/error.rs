@@ -1,6 +1,7 @@
 //! What can fail here.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::error::Kind;
 
@@ -8,12 +9,17 @@ use crate::error::Kind;
 #[derive(Debug, thiserror::Error)]
 pub enum IoError {
     #[error("cannot {action} {path}", path = path.display())]
-    File { action: &'static str, path: PathBuf, source: std::io::Error },
+    File { action: &'static str, path: PathBuf, source: io::Error },
 }
 
 impl IoError {
     /// What it means to the caller.
     pub fn kind(&self) -> Kind {
         Kind::Internal
+    }
+
+    /// Says of an error what was tried, for `map_err`.
+    pub(super) fn on<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Self::File { action, path: path.to_owned(), source: source.into() }
     }
 }

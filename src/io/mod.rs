@@ -2,11 +2,24 @@
 //!
 //! Invariant: what the pipe accepted is in the log, whole and in order; a log that cannot be written never blocks
 //! the container, and what is dropped then is counted and said.
+//!
+//! A pipe cannot be read without emptying it, so its bytes are first duplicated (tee(2)), written to the log, and only
+//! then read away. An unfinished line stays in the pipe. The daemon may thus end at any instant and lose nothing: what
+//! it had not logged is where it was, as the shim holds both ends of the FIFOs.
 
+mod capture;
 mod error;
 mod fifo;
+mod lines;
+mod log;
 mod pump;
+mod source;
 
+pub use capture::{Capture, Captured};
 pub use error::IoError;
 pub use fifo::{Fifos, Stdin};
-pub use pump::{Capture, Captured, ContainerIo, LogTarget};
+pub use log::LogTarget;
+pub use pump::ContainerIo;
+
+#[cfg(test)]
+mod tests;
