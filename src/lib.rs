@@ -9,6 +9,7 @@ pub mod image;
 pub mod io;
 pub mod linux;
 pub mod network;
+pub mod play;
 pub mod proto;
 pub mod registry;
 pub mod signal;

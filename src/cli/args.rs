@@ -19,6 +19,35 @@ pub enum Command {
     /// Print the documented default configuration, or check a file.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Run the pods of a Kubernetes manifest through a CRI runtime, without a kubelet.
+    ///
+    /// Shows what happens on standard error and the containers' logs on standard output, restarts containers as
+    /// their policy says, and removes everything when the pods have ended or on ctrl-C (twice: without grace).
+    ///
+    /// Exits with 0 if all containers succeeded, else with the code of the first that failed; 124 after
+    /// --timeout, 125 if a pod could not be run at all, 128 and the signal's number after a signal.
+    Play(PlayArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct PlayArgs {
+    /// Manifest with one or more v1 Pods. A field that is not supported is an error.
+    pub file: PathBuf,
+    /// Socket of the CRI runtime.
+    #[arg(long, value_name = "SOCKET", default_value = "unix:///run/cridge/cridge.sock")]
+    pub endpoint: String,
+    /// Leave the pods running once every container has been started, and print their ids.
+    #[arg(long)]
+    pub keep: bool,
+    /// End after this long, as ctrl-C does: 90s, 5m.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub timeout: Option<std::time::Duration>,
+    /// Folder for volumes.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/cridge/play", value_parser = config::absolute_path)]
+    pub data_dir: PathBuf,
+    /// Folder for logs.
+    #[arg(long, value_name = "DIR", default_value = "/var/log/pods", value_parser = config::absolute_path)]
+    pub log_dir: PathBuf,
 }
 
 /// The file, and what beats it.

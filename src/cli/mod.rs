@@ -4,6 +4,7 @@
 
 mod args;
 mod config;
+mod play;
 
 use std::process::ExitCode;
 
@@ -18,5 +19,6 @@ use args::{Cli, Command};
 pub async fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Config(command) => config::run(command),
+        Command::Play(args) => Ok(play::run(args).await),
     }
 }

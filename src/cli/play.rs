@@ -1,0 +1,28 @@
+//! `cridge play`.
+
+use std::process::ExitCode;
+
+use super::args::PlayArgs;
+use crate::error::chain;
+use crate::play::{AfterStart, Play, play};
+
+/// What the pods could not even be tried with: as of `docker run` and its kin.
+const COULD_NOT_RUN: u8 = 125;
+
+pub async fn run(args: PlayArgs) -> ExitCode {
+    let order = Play {
+        file: args.file,
+        endpoint: args.endpoint,
+        after: if args.keep { AfterStart::Leave } else { AfterStart::Follow },
+        timeout: args.timeout,
+        data_dir: args.data_dir,
+        log_dir: args.log_dir,
+    };
+    match play(order).await {
+        Ok(outcome) => ExitCode::from(outcome.exit_code()),
+        Err(error) => {
+            eprintln!("cridge: {}", chain(&error));
+            ExitCode::from(COULD_NOT_RUN)
+        }
+    }
+}
