@@ -108,3 +108,28 @@ impl Forgiving for Result<(), ContainerdError> {
         self.or_else(|error| if error.is_there_already() { Ok(()) } else { Err(error) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_never_comes_is_not_waited_for() {
+        let began = tokio::time::Instant::now();
+        let answer = std::future::pending::<Result<Response<()>, Status>>();
+        let error = Call::record("look at container", &"c").run(answer).await.unwrap_err();
+        assert_eq!(error.to_string(), "containerd did not look at container c within 30s");
+        assert_eq!(error.kind(), Kind::DeadlineExceeded);
+        assert_eq!(began.elapsed(), RECORD_DEADLINE);
+    }
+
+    #[test]
+    fn a_teardown_forgives_absence_alone() {
+        let outcome = |code| Call::record("delete lease", &"l").failed(Status::new(code, ""));
+        assert!(Err(outcome(tonic::Code::NotFound)).or_gone().is_ok());
+        assert!(Err(outcome(tonic::Code::AlreadyExists)).or_gone().is_err());
+        assert!(Err(outcome(tonic::Code::AlreadyExists)).or_there().is_ok());
+        assert!(Err(outcome(tonic::Code::NotFound)).or_there().is_err());
+    }
+}

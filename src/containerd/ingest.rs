@@ -40,7 +40,8 @@ pub struct ContentWriter {
 
 impl Containerd {
     /// Opens (or resumes) the ingest `name`. `Kind::AlreadyExists` when the blob is there, `Kind::Unavailable` when
-    /// another writer holds the ingest.
+    /// another writer holds the ingest. The writer may stand at the end at once: containerd takes over a blob that
+    /// another namespace has, and then wants the commit alone.
     pub async fn write_content(&self, name: &str, digest: &Digest, size: u64) -> Result<ContentWriter> {
         let call = Call::record("open ingest", &name);
         let (requests, stream) = mpsc::channel(IN_FLIGHT);

@@ -65,11 +65,18 @@ impl Containerd {
     /// Deletes the record; one that is gone is fine, and so is a containerd without the store.
     pub async fn delete_sandbox_record(&self, id: &str) -> Result<()> {
         let request = api::StoreDeleteRequest { sandbox_id: id.into() };
-        let deleted =
-            Call::record("delete sandbox record", &id).run(self.calls().sandboxes().delete(request)).await;
-        match deleted.map(drop).or_gone() {
+        let call = Call::record("delete sandbox record", &id);
+        match call.run(self.calls().sandboxes().delete(request)).await.map(drop).or_gone() {
             Err(error) if error.kind() == Kind::Unimplemented => Ok(()),
+            // 1.7 has no code for an absent record.
+            Err(error) if !error.is_away() && self.has_no_sandbox_record(id).await => Ok(()),
             outcome => outcome,
         }
+    }
+
+    async fn has_no_sandbox_record(&self, id: &str) -> bool {
+        let request = api::StoreGetRequest { sandbox_id: id.into() };
+        let call = Call::record("look at sandbox record", &id);
+        call.run(self.calls().sandboxes().get(request)).await.is_err_and(|error| error.is_not_found())
     }
 }
