@@ -9,6 +9,7 @@ use oci_spec::runtime::{Linux, LinuxNamespace, LinuxResources, Mount, Process, R
 
 use super::SpecError;
 use super::field;
+use super::mounts::Access;
 use crate::config::HandlerConfig;
 use crate::proto::cri;
 
@@ -63,10 +64,10 @@ impl Draft {
     }
 
     /// The root filesystem: where containerd's shim mounts it.
-    pub fn root(&mut self, readonly: bool) {
+    pub fn root(&mut self, access: Access) {
         let mut root: Root = parsed(r#"{"path":"rootfs"}"#);
         let of_base = self.spec.root().as_ref().and_then(Root::readonly).unwrap_or(false);
-        root.set_readonly(Some(readonly || of_base));
+        root.set_readonly(Some(access == Access::ReadOnly || of_base));
         self.spec.set_root(Some(root));
     }
 

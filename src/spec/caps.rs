@@ -52,6 +52,35 @@ pub(super) fn capabilities(
     Ok(sets(bounding, ambient))
 }
 
+/// Refuses to add what containerd itself lacks: runc would fail the start with a bare EPERM.
+///
+/// What the kernel may not know at all (numbers above all that containerd has) is left to runc, which skips it.
+pub(super) fn check_held(change: Option<&cri::Capability>, all: CapSet) -> Result<(), SpecError> {
+    let Some(change) = change else { return Ok(()) };
+    let lists = [
+        ("add_capabilities", &change.add_capabilities),
+        ("add_ambient_capabilities", &change.add_ambient_capabilities),
+    ];
+    for (list, texts) in lists {
+        for (n, capability) in names(list, texts)?.into_iter().enumerate() {
+            if let Some(name) = capability.map(|capability| format!("CAP_{capability}"))
+                && lacks(all, &name)
+            {
+                return Err(SpecError::unsupported(
+                    format!("{SECURITY}.capabilities.{list}[{n}]"),
+                    format!("containerd itself lacks {name} on this node, so no container can have it"),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lacks(all: CapSet, name: &str) -> bool {
+    let highest = u64::BITS - all.0.leading_zeros();
+    !all.has(name) && (0..highest).any(|number| CapSet(1 << number).has(name))
+}
+
 /// The sets of a privileged container: all that containerd has, whatever else is asked for.
 pub(super) fn privileged(all: CapSet) -> LinuxCapabilities {
     sets(known(all), Capabilities::new())
@@ -150,6 +179,22 @@ mod tests {
         {
             assert_eq!(set(found), ["NET_ADMIN"]);
         }
+    }
+
+    #[test]
+    fn what_containerd_lacks_cannot_be_added() {
+        // All up to number 39, but for sys_resource (24).
+        let all = CapSet(((1 << 40) - 1) & !(1 << 24));
+        let adding = |name: &str| cri::Capability { add_capabilities: list(&[name]), ..Default::default() };
+        assert_eq!(check_held(None, all), Ok(()));
+        for name in ["ALL", "CAP_CHOWN", "BPF", "checkpoint_restore"] {
+            assert_eq!(check_held(Some(&adding(name)), all), Ok(()), "{name}");
+        }
+        let error = check_held(Some(&adding("SYS_RESOURCE")), all).unwrap_err().to_string();
+        assert!(
+            error.starts_with("config.linux.security_context.capabilities.add_capabilities[0]: "),
+            "{error}"
+        );
     }
 
     #[test]

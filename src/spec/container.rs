@@ -81,7 +81,7 @@ pub struct ContainerSpec<'a> {
 pub fn container(input: &ContainerSpec<'_>) -> Result<Spec, SpecError> {
     let security = field::security(input.config);
     let mut draft = input.base.map_or_else(Draft::without_limits, Draft::on);
-    draft.root(security.readonly_rootfs);
+    draft.root(if security.readonly_rootfs { Access::ReadOnly } else { Access::ReadWrite });
     set_process(&mut draft, input)?;
     set_namespaces(&mut draft, input)?;
     set_mounts(&mut draft, input)?;
@@ -130,6 +130,13 @@ fn set_mounts(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecEr
     let writable = input.handler.cgroup_writable && input.node.cgroup_mode == CgroupMode::Unified;
     mounts::add_cgroup(draft, if writable { Access::ReadWrite } else { Access::ReadOnly }, input.node);
     mounts::add(draft, input)?;
+    for (name, paths) in
+        [("masked_paths", &security.masked_paths), ("readonly_paths", &security.readonly_paths)]
+    {
+        for (n, path) in paths.iter().enumerate() {
+            field::text(&format!("{SECURITY}.{name}[{n}]"), path)?;
+        }
+    }
     // Exactly as sent: an absent list masks nothing (a pod's procMount: Unmasked).
     draft.linux.set_masked_paths(Some(security.masked_paths.clone()));
     draft.linux.set_readonly_paths(Some(security.readonly_paths.clone()));
@@ -160,6 +167,10 @@ fn set_privileges(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), Sp
         }
         process_label = "";
     } else {
+        let in_user_namespace = draft.namespaces.iter().any(|ns| ns.typ() == LinuxNamespaceType::User);
+        if base::on_this_kernel(input.handler) && !in_user_namespace {
+            caps::check_held(security.capabilities.as_ref(), all)?;
+        }
         let base = draft.process.capabilities().as_ref();
         let changed = caps::capabilities(base, security.capabilities.as_ref(), all)?;
         draft.process.set_capabilities(Some(changed));

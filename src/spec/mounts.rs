@@ -19,7 +19,7 @@ use crate::proto::cri::{self, MountPropagation};
 /// Options that a config may add to a bind mount (CRI `Mount.mount_options`).
 const EXTRA_OPTIONS: [&str; 3] = ["noexec", "nodev", "nosuid"];
 
-/// Whether a filesystem of the kernel's is mounted for looking or for changing.
+/// Whether a mount is for looking or for changing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     ReadOnly,

@@ -7,11 +7,12 @@ use oci_spec::runtime::{LinuxCpu, LinuxNamespaceType, Spec};
 
 use super::base::{self, Draft};
 use super::field::{self, SECURITY};
+use super::mounts::{self, Access};
 use super::namespaces::{self, UserNamespace};
 use super::seccomp::{Demand, Filter};
 use super::user::{self, Accounts, Identity};
 use super::{NodeFacts, SpecError};
-use super::{annotations, lsm, mounts, process, sysctls};
+use super::{annotations, lsm, process, sysctls};
 use crate::config::{HandlerConfig, RuntimeConfig};
 use crate::id::PodId;
 use crate::proto::cri::{self, NamespaceMode};
@@ -58,7 +59,7 @@ pub struct PauseSpec<'a> {
 pub fn pause(input: &PauseSpec<'_>) -> Result<Spec, SpecError> {
     let security = field::sandbox_security(input.config);
     let mut draft = Draft::without_limits();
-    draft.root(true);
+    draft.root(Access::ReadOnly);
     set_process(&mut draft, input)?;
     set_namespaces(&mut draft, input)?;
     set_mounts(&mut draft, input)?;

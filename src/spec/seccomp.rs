@@ -56,7 +56,14 @@ impl<'a> Demand<'a> {
             (None, Some(text)) => Some(profile::of_text("unset_seccomp_profile", text)?),
             (profile, _) => profile,
         };
-        Ok(Self { profile, privileged })
+        match profile {
+            // A relative one would be looked for wherever this daemon was started.
+            Some(Profile::Localhost(path)) if !path.starts_with('/') => Err(SpecError::invalid(
+                FIELD,
+                format!("the localhost profile {path:?} is not an absolute path"),
+            )),
+            profile => Ok(Self { profile, privileged }),
+        }
     }
 
     /// The profile's file on the node, for the caller to read.

@@ -472,3 +472,17 @@ pub(super) const CLONE_NAMESPACES: u64 =
 
 /// The errno of `clone3(2)`, whose flags a filter cannot see: programs then fall back to `clone(2)`.
 pub(super) const ENOSYS: u32 = 38;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_a_capability_or_a_condition_is_not_allowed_always() {
+        assert!(ALWAYS.is_sorted(), "sorted, so that a double is seen");
+        let conditional = BY_CAPABILITY.iter().flat_map(|(_, names)| *names);
+        for name in conditional.chain(SINCE_4_8).chain(&["socket", "personality", "clone", "clone3"]) {
+            assert!(!ALWAYS.contains(name), "{name}");
+        }
+    }
+}

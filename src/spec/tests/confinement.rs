@@ -113,6 +113,10 @@ fn a_profile_of_the_node_is_read_from_what_the_caller_found() {
     assert_eq!(seccomp_path(&bench.config, &bench.runtime), Ok(Some("/p.json")));
     assert_eq!(pause_seccomp_path(&bench.pod, &bench.runtime), Ok(None));
     bench.refused(&format!("{CONTEXT}.seccomp"));
+    bench.security().seccomp.as_mut().unwrap().localhost_ref = "p.json".into();
+    bench.profile = Some("{}".into());
+    assert!(bench.refused(&format!("{CONTEXT}.seccomp")).to_string().contains("absolute"));
+    bench.security().seccomp.as_mut().unwrap().localhost_ref = "/p.json".into();
     for bad in [
         "",
         "[]",
