@@ -103,6 +103,12 @@ pub enum Cause {
     Denied { status: StatusCode, message: Option<String>, advice: &'static str },
     #[error("the certificate is not trusted: name its CA in hosts.toml (ca = \"…\")")]
     Certificate(#[source] reqwest::Error),
+    #[error("TLS failed: {advice}")]
+    Handshake {
+        advice: &'static str,
+        #[source]
+        source: reqwest::Error,
+    },
     #[error("the request failed")]
     Request(#[source] reqwest::Error),
     #[error("the token server {realm} refused")]
@@ -156,6 +162,16 @@ impl Cause {
         let error = error.without_url();
         match tls_error(&error) {
             Some(rustls::Error::InvalidCertificate(_)) => Self::Certificate(error),
+            Some(rustls::Error::InvalidMessage(_)) => {
+                let advice =
+                    "the port seems to be without TLS; a host that is meant to be is http:// in hosts.toml";
+                Self::Handshake { advice, source: error }
+            }
+            Some(rustls::Error::AlertReceived(_)) => {
+                let advice =
+                    "the host refused us; where it wants a certificate, client in hosts.toml names ours";
+                Self::Handshake { advice, source: error }
+            }
             _ => Self::Request(error),
         }
     }
@@ -167,9 +183,11 @@ impl Cause {
                 408 | 429 | 500..=599 => Kind::Unavailable,
                 _ => Kind::FailedPrecondition,
             },
-            Self::Denied { .. } | Self::Certificate(_) | Self::Answer(_) | Self::WrongDigest { .. } => {
-                Kind::FailedPrecondition
-            }
+            Self::Denied { .. }
+            | Self::Certificate(_)
+            | Self::Handshake { .. }
+            | Self::Answer(_)
+            | Self::WrongDigest { .. } => Kind::FailedPrecondition,
             Self::Request(_) | Self::TooSlow { .. } => Kind::Unavailable,
             Self::Redirected { source, .. } => source.kind(),
             // A token server that does not know the repository says nothing of what the registry has.
@@ -190,7 +208,7 @@ impl Cause {
 
     /// Whether no connection came about, so that the host as a whole is away.
     pub(super) fn is_connect(&self) -> bool {
-        matches!(self, Self::Request(error) if error.is_connect())
+        matches!(self, Self::Request(source) | Self::Handshake { source, .. } if source.is_connect())
     }
 
     /// What the host asked us to wait.

@@ -1,7 +1,9 @@
 //! The registry client against real and scripted peers on the loopback.
 
+mod auth;
 mod debian;
 mod peers;
+mod scripted;
 
 use cridge::config::RegistryConfig;
 use cridge::registry::{Credentials, Reference, Registry};
@@ -18,4 +20,12 @@ fn reference(text: &str) -> Reference {
 
 fn anonymous() -> Credentials {
     Credentials::default()
+}
+
+/// What scripted registries serve.
+const MANIFEST: &str =
+    r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+
+fn manifest() -> scripted::Reply {
+    scripted::Reply::new(200, MANIFEST).with("Content-Type", "application/vnd.oci.image.index.v1+json")
 }
