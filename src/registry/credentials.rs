@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use reqwest::Url;
 use reqwest::header::HeaderValue;
 use sha2::Digest as _;
 
@@ -99,12 +100,19 @@ impl Credentials {
     /// A registry's words without what it may have repeated of ours.
     pub(super) fn scrub(&self, text: &str) -> String {
         let Some(given) = self.0.as_deref() else { return text.to_owned() };
-        let secret = match &given.secret {
-            Secret::Password { password: secret, .. }
-            | Secret::Identity(secret)
-            | Secret::Registry(secret) => secret,
+        let (user, secret) = match &given.secret {
+            Secret::Password { user, password } => (user.as_str(), password),
+            Secret::Identity(secret) | Secret::Registry(secret) => ("", secret),
         };
-        if secret.len() < SCRUBBED_MIN { text.to_owned() } else { text.replace(secret.as_str(), "***") }
+        if secret.len() < SCRUBBED_MIN {
+            return text.to_owned();
+        }
+        // As it is, and as forms and basic authentication carry it.
+        let form: String =
+            Url::parse_with_params("form:", [("", secret)]).map_or(String::new(), |url| url.into());
+        let form = form.rsplit('=').next().filter(|form| !form.is_empty()).unwrap_or(secret);
+        let basic = BASE64.encode(format!("{user}:{secret}"));
+        text.replace(secret.as_str(), "***").replace(form, "***").replace(&basic, "***")
     }
 }
 
@@ -193,4 +201,88 @@ pub(super) fn authorization(scheme: &str, value: &str) -> Option<HeaderValue> {
 /// RFC 7617.
 pub(super) fn basic(user: &str, password: &str) -> Option<HeaderValue> {
     authorization("Basic", &BASE64.encode(format!("{user}:{password}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REFERENCE: &str = "reg.example:5000/a/b";
+
+    fn given(auth: AuthConfig) -> Arc<Given> {
+        let reference = REFERENCE.parse().unwrap();
+        Credentials::from_cri(Some(&auth), &reference).unwrap().0.expect("some are given")
+    }
+
+    fn encoded(text: &str) -> AuthConfig {
+        AuthConfig { auth: BASE64.encode(text), ..AuthConfig::default() }
+    }
+
+    #[track_caller]
+    fn is_login(auth: AuthConfig, expected: (&str, &str)) {
+        match &given(auth).secret {
+            Secret::Password { user, password } => assert_eq!((user.as_str(), password.as_str()), expected),
+            Secret::Identity(token) => assert_eq!(("identity", token.as_str()), expected),
+            Secret::Registry(token) => assert_eq!(("registry", token.as_str()), expected),
+        }
+    }
+
+    #[test]
+    fn every_kind_of_secret() {
+        is_login(encoded("u:p:q"), ("u", "p:q"));
+        is_login(encoded("u:p\0\0"), ("u", "p"));
+        is_login(encoded(":t"), ("identity", "t"));
+        is_login(encoded("<token>:t"), ("identity", "t"));
+        let unpadded = AuthConfig { auth: "dTpwdw".into(), ..AuthConfig::default() };
+        is_login(unpadded, ("u", "pw"));
+        let all = AuthConfig {
+            username: "u".into(),
+            password: "p".into(),
+            identity_token: "i".into(),
+            registry_token: "r".into(),
+            ..encoded("x:y")
+        };
+        is_login(all.clone(), ("registry", "r"));
+        is_login(AuthConfig { registry_token: String::new(), ..all.clone() }, ("u", "p"));
+        let neither = AuthConfig { registry_token: String::new(), username: String::new(), ..all };
+        is_login(neither, ("identity", "i"));
+    }
+
+    #[test]
+    fn none_given_is_none() {
+        let reference = REFERENCE.parse().unwrap();
+        assert!(!Credentials::from_cri(None, &reference).unwrap().is_some());
+        assert!(!Credentials::from_cri(Some(&AuthConfig::default()), &reference).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_server_address_counts_with_and_without_scheme() {
+        let hub = |address| Audience::of(address, "docker.io").unwrap();
+        for address in
+            ["docker.io", "https://index.docker.io/v1/", "registry-1.docker.io", "https://docker.io:443"]
+        {
+            assert_eq!(hub(address), Audience::Registry, "{address}");
+        }
+        let here = |address| Audience::of(address, "Reg.example:5000").unwrap();
+        for address in ["reg.example:5000", "https://reg.example:5000/v2/x", "http://u@REG.example:5000"] {
+            assert_eq!(here(address), Audience::Registry, "{address}");
+        }
+        assert_eq!(here(""), Audience::Configured);
+        assert_eq!(here("reg.example"), Audience::Named("reg.example".into()));
+        assert_eq!(here("mirror.example:443/x"), Audience::Named("mirror.example".into()));
+    }
+
+    #[test]
+    fn repeated_secrets_are_blotted_out_in_every_form() {
+        let auth = AuthConfig { username: "u".into(), password: "p&ss word".into(), ..AuthConfig::default() };
+        let credentials = Credentials::from_cri(Some(&auth), &REFERENCE.parse().unwrap()).unwrap();
+        let basic = BASE64.encode("u:p&ss word");
+        assert_eq!(credentials.scrub(&format!("p&ss word p%26ss+word {basic} u")), "*** *** *** u");
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let header = basic("u", "secret").unwrap();
+        assert_eq!(format!("{header:?}"), "Sensitive");
+    }
 }

@@ -89,6 +89,9 @@ impl fmt::Display for Failures {
                 write!(f, "{attempts} attempts, the last: ")?;
             }
             f.write_str(&chain(cause))?;
+            if let Some(wait) = cause.retry_after().filter(|wait| !wait.is_zero()) {
+                write!(f, "; it asks to wait for {}", humantime::format_duration(wait))?;
+            }
         }
         self.problem.as_ref().map_or(Ok(()), |problem| write!(f, "; left aside: {problem}"))
     }
@@ -167,7 +170,7 @@ impl Cause {
                     "the port seems to be without TLS; a host that is meant to be is http:// in hosts.toml";
                 Self::Handshake { advice, source: error }
             }
-            Some(rustls::Error::AlertReceived(_)) => {
+            _ if is_alert(&error) => {
                 let advice =
                     "the host refused us; where it wants a certificate, client in hosts.toml names ours";
                 Self::Handshake { advice, source: error }
@@ -240,10 +243,18 @@ pub(super) fn shown(url: &Url) -> String {
     url.to_string()
 }
 
-/// The TLS failure beneath a request's, if that is what it was.
+/// The TLS failure beneath a request's, if that is what it was. I/O errors skip themselves in the chain of sources.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref());
-        error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()))
-    })
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
+    }
+    match error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()) {
+        Some(inner) => tls_error(inner),
+        None => error.source().and_then(tls_error),
+    }
+}
+
+/// Whether the peer ended TLS. HTTP/2 keeps only the text of what failed below it.
+fn is_alert(error: &reqwest::Error) -> bool {
+    chain(error).contains("received fatal alert")
 }

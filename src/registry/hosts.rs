@@ -244,3 +244,116 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routed(files: &[(&str, &str)], registry: &str) -> Route {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        // Two roots: the first has nothing.
+        let mut route = route(&[root.path().join("none"), root.path().to_owned()], registry);
+        let relative = |path: PathBuf| path.strip_prefix(root.path()).unwrap().to_owned();
+        route.folder = route.folder.map(relative);
+        route
+    }
+
+    fn bases(route: &Route) -> Vec<&str> {
+        route.hosts.iter().map(|host| host.base.as_str()).collect()
+    }
+
+    #[test]
+    fn without_files_a_registry_stands_for_itself() {
+        for (registry, base, skip_verify, fallback) in [
+            ("docker.io", "https://registry-1.docker.io/v2", None, Fallback::None),
+            ("reg.example:5000", "https://reg.example:5000/v2", None, Fallback::None),
+            ("localhost", "https://localhost/v2", Some(true), Fallback::None),
+            ("localhost:5000", "https://localhost:5000/v2", Some(true), Fallback::PlainHttp),
+            ("127.0.0.1:5000", "https://127.0.0.1:5000/v2", Some(true), Fallback::PlainHttp),
+            ("[::1]:5000", "https://[::1]:5000/v2", Some(true), Fallback::PlainHttp),
+            ("localhost:80", "http://localhost/v2", None, Fallback::None),
+        ] {
+            let route = routed(&[], registry);
+            assert_eq!(bases(&route), [base]);
+            let host = &route.hosts[0];
+            assert_eq!((host.tls.skip_verify, host.fallback), (skip_verify, fallback), "{registry}");
+            assert_eq!((host.role, host.capabilities), (Role::Registry, Capabilities::ALL));
+            assert_eq!(route.folder, None);
+        }
+    }
+
+    #[test]
+    fn folders_are_found_as_containerd_finds_them() {
+        let server = |name: &str| format!("server = \"https://{name}\"");
+        let all = [
+            ("h_5000_/hosts.toml", server("underscores")),
+            ("h:5000/hosts.toml", server("colon")),
+            ("_default/hosts.toml", server("default")),
+            ("h/hosts.toml", server("portless")),
+        ];
+        let all: Vec<(&str, &str)> = all.iter().map(|(path, text)| (*path, text.as_str())).collect();
+        assert_eq!(bases(&routed(&all, "h:5000")), ["https://underscores/v2"]);
+        assert_eq!(bases(&routed(&all[1..], "h:5000")), ["https://colon/v2"]);
+        assert_eq!(bases(&routed(&all[2..], "h:5000")), ["https://default/v2"]);
+        assert_eq!(bases(&routed(&all, "h")), ["https://portless/v2"]);
+        assert_eq!(bases(&routed(&all[3..], "h:5000")), ["https://h:5000/v2"]);
+    }
+
+    #[test]
+    fn mirrors_come_first_and_are_told_apart() {
+        let text = r#"
+            [host."https://z.example"]
+            [host."https://registry-1.docker.io"]
+            [host."http://a.example:5000/proxy"]
+              capabilities = ["pull"]
+        "#;
+        let route = routed(&[("docker.io/hosts.toml", text)], "docker.io");
+        assert_eq!(
+            bases(&route),
+            [
+                "https://z.example/v2",
+                "https://registry-1.docker.io/v2",
+                "http://a.example:5000/proxy/v2",
+                "https://registry-1.docker.io/v2",
+            ]
+        );
+        let roles: Vec<Role> = route.hosts.iter().map(|host| host.role).collect();
+        assert_eq!(roles, [Role::Mirror, Role::Registry, Role::Mirror, Role::Registry]);
+        assert_eq!(route.hosts[2].capabilities, Capabilities { pull: true, resolve: false });
+        assert_eq!(route.folder, Some("docker.io".into()));
+    }
+
+    #[test]
+    fn a_broken_file_is_told_of_and_docker_s_layout_used() {
+        let files = [
+            ("r.example/hosts.toml", "server = \n"),
+            ("r.example/ca.crt", ""),
+            ("r.example/me.cert", ""),
+            ("r.example/me.key", ""),
+        ];
+        let route = routed(&files, "r.example");
+        let problem = route.problem.as_deref().unwrap();
+        assert!(problem.contains("r.example/hosts.toml: line 1: "), "{problem}");
+        let names = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let tls = &route.hosts[0].tls;
+        assert_eq!(tls.ca.iter().map(names).collect::<Vec<_>>(), ["ca.crt"]);
+        let [(certificate, Some(key))] = &tls.client[..] else { panic!("{tls:?}") };
+        assert_eq!((names(certificate), names(key)), ("me.cert".into(), "me.key".into()));
+        // An empty file is as good as none.
+        let route = routed(&[("r.example/hosts.toml", ""), files[1]], "r.example");
+        assert_eq!((route.problem, route.hosts[0].tls.ca.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_plain_host_with_tls_settings_is_asked_over_tls_first() {
+        let text = "[host.\"http://m.example:5000\"]\nskip_verify = true";
+        let route = routed(&[("r.example/hosts.toml", text)], "r.example");
+        assert_eq!(bases(&route)[0], "https://m.example:5000/v2");
+        assert_eq!(route.hosts[0].fallback, Fallback::PlainHttp);
+    }
+}

@@ -96,7 +96,7 @@ fn located(text: &str, error: &toml::de::Error) -> String {
 
 /// The API's root: below `/v2`, unless the path is said to be the whole of it.
 fn base(server: &str, override_path: bool) -> Result<Url, String> {
-    let full = if server.starts_with("http") { server.to_owned() } else { format!("https://{server}") };
+    let full = if server.contains("://") { server.to_owned() } else { format!("https://{server}") };
     let mut url = Url::parse(&full)
         .ok()
         .filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))
@@ -106,6 +106,9 @@ fn base(server: &str, override_path: bool) -> Result<Url, String> {
     url.set_path(&path);
     url.set_query(None);
     url.set_fragment(None);
+    // As with containerd, no credentials come from here. Neither can fail where there is a host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
     Ok(url)
 }
 
@@ -181,6 +184,105 @@ impl OneOrMany {
         match self {
             Self::One(one) => vec![one],
             Self::Many(many) => many,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Parsed {
+        parse(text, Path::new("/f")).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let why = parse(text, Path::new("/f")).expect_err(text);
+        assert_eq!(why, expected);
+    }
+
+    #[test]
+    fn hosts_keep_the_order_of_the_file() {
+        let hosts =
+            parsed("[host.\"https://b\"]\n[host.\"https://a\"]\n[host.\"https://c\".header]\nx='y'").hosts;
+        let bases: Vec<&str> = hosts.iter().map(|(base, _)| base.as_str()).collect();
+        assert_eq!(bases, ["https://b/v2", "https://a/v2", "https://c/v2"]);
+    }
+
+    #[test]
+    fn every_key_in_every_form() {
+        let parsed = parsed(
+            r#"
+            server = "s.example:5000/base/"
+            ca = "ca.pem"
+            client = "both.pem"
+            dial_timeout = "1m30s"
+            [host."https://one"]
+            capabilities = ["pull", "RESOLVE", "push", "referrers"]
+            ca = ["a.pem", "/abs/b.pem"]
+            client = ["x.pem", ["y.cert", "y.key"]]
+            skip_verify = true
+            override_path = true
+            [host."https://one".header]
+            x-one = "1"
+            x-two = ["2", "3"]
+            [host."https://two/v2/"]
+            capabilities = ["push"]
+            "#,
+        );
+        assert_eq!(parsed.server.unwrap().as_str(), "https://s.example:5000/base/v2");
+        assert_eq!(parsed.root.tls.ca, [Path::new("/f/ca.pem")]);
+        assert_eq!(parsed.root.tls.client, [("/f/both.pem".into(), None)]);
+        assert_eq!(parsed.root.dial_timeout, Some(Duration::from_secs(90)));
+        let (base, one) = &parsed.hosts[0];
+        assert_eq!(base.as_str(), "https://one/");
+        assert_eq!(one.capabilities, Some(Capabilities::ALL));
+        assert_eq!(one.tls.ca, [Path::new("/f/a.pem"), Path::new("/abs/b.pem")]);
+        let pair = ("/f/y.cert".into(), Some("/f/y.key".into()));
+        assert_eq!(one.tls.client, [("/f/x.pem".into(), None), pair]);
+        assert_eq!(one.tls.skip_verify, Some(true));
+        let headers: Vec<_> = one.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        assert_eq!(headers, [("x-one", "1"), ("x-two", "2"), ("x-two", "3")]);
+        assert_eq!(format!("{:?}", one.headers[0].1), "Sensitive");
+        let (base, two) = &parsed.hosts[1];
+        assert_eq!(base.as_str(), "https://two/v2");
+        assert_eq!(two.capabilities, Some(Capabilities { pull: false, resolve: false }));
+    }
+
+    #[test]
+    fn refusals_name_the_line_or_the_key() {
+        refused("\nca = 7", "line 2: a string or a list of strings");
+        refused(
+            "[host.\"https://a\"]\nclient = [[\"one\"]]",
+            "line 2: a file, a list of files, or a list of pairs of certificate and key",
+        );
+        refused("skip_verify = \"yes\"", "line 1: invalid type: string \"yes\", expected a boolean");
+        refused(
+            "capabilities = [\"fly\"]",
+            "capability \"fly\" is none of pull, resolve, push and referrers",
+        );
+        refused("[host.\"ftp://a\"]", "\"ftp://a\" is not a host's URL");
+        refused("server = \"https://u:secret@?x=secret\"", "\"\" is not a host's URL");
+        refused("dial_timeout = \"soon\"", "dial_timeout \"soon\" is not a duration such as \"10s\"");
+        refused(
+            "[host.\"https://a\".header]\n\"a b\" = \"c\"",
+            "[host.\"https://a\"]: \"a b\" is not a header's name",
+        );
+        refused("[header]\nx = \"s\\u0000\"", "header x has a value that none may have");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            let _ = parse(&text, Path::new("/f"));
+        }
+
+        #[test]
+        fn no_host_panics(host in any::<String>()) {
+            let _ = parse(&format!("[host.{}]", toml::Value::from(host)), Path::new("/f"));
         }
     }
 }

@@ -2,10 +2,15 @@
 
 mod auth;
 mod debian;
+mod failures;
+mod hosts;
 mod peers;
+mod proxy;
 mod scripted;
+mod tls;
 
 use cridge::config::RegistryConfig;
+use cridge::proto::cri::AuthConfig;
 use cridge::registry::{Credentials, Reference, Registry};
 
 /// A client whose hosts are those of these folders.
@@ -16,6 +21,11 @@ fn registry(config_dirs: &[&std::path::Path]) -> Registry {
 
 fn reference(text: &str) -> Reference {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn credentials(user: &str, password: &str, reference: &Reference) -> Credentials {
+    let auth = AuthConfig { username: user.into(), password: password.into(), ..AuthConfig::default() };
+    Credentials::from_cri(Some(&auth), reference).unwrap()
 }
 
 fn anonymous() -> Credentials {
