@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::NetworkError;
+use super::conflist::NetworkList;
 
 const KIND: &str = "cniCacheV1";
 
@@ -74,45 +75,59 @@ impl Entry {
 
     /// Forgets the attachment; one that is gone is fine.
     pub fn remove(&self, cache_dir: &Path) -> Result<(), NetworkError> {
-        let path = self.path(cache_dir);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(NetworkError::Cache { action: "remove", path, source })
-            }
-            _ => Ok(()),
-        }
+        remove_file(&self.path(cache_dir))
     }
 }
 
-/// Every attachment of a container, in order of interface. A file that cannot be read as one is left aside, with a
-/// word in the log: the loaded configuration then speaks for that network.
-pub(super) fn of_container(cache_dir: &Path, container_id: &str) -> Result<Vec<Entry>, NetworkError> {
+/// Removes a file of the cache; one that is gone is fine.
+pub(super) fn remove_file(path: &Path) -> Result<(), NetworkError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(NetworkError::Cache { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the cache tells of one container.
+#[derive(Debug, Default)]
+pub(super) struct Cached {
+    /// In order of interface.
+    pub attachments: Vec<(Entry, NetworkList)>,
+    /// Files that are the container's by name and tell nothing: the loaded configuration must speak for them.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// Every attachment of a container.
+pub(super) fn of_container(cache_dir: &Path, container_id: &str) -> Result<Cached, NetworkError> {
     let folder = results(cache_dir);
     let files = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Cached::default()),
         other => {
             other.map_err(|source| NetworkError::Cache { action: "list", path: folder.clone(), source })?
         }
     };
     let infix = format!("-{container_id}-");
-    let mut entries: Vec<Entry> = files
-        .flatten()
-        .filter(|file| file.file_name().to_string_lossy().contains(&infix))
-        .filter_map(|file| read(&file.path()))
-        .filter(|entry| entry.container_id == container_id)
-        .collect();
-    entries.sort_by(|a, b| a.if_name.cmp(&b.if_name));
-    Ok(entries)
+    let mut paths: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+    paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(&infix)));
+    paths.sort();
+    let mut cached = Cached::default();
+    for path in paths {
+        match fs::read(&path).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
+            Ok((entry, list)) if entry.container_id == container_id => cached.attachments.push((entry, list)),
+            // Another container's, whose network has this one's id in its name.
+            Ok(_) => {}
+            Err(reason) => {
+                tracing::warn!(file = %path.display(), "CNI cache file left aside: {reason}");
+                cached.unreadable.push(path);
+            }
+        }
+    }
+    cached.attachments.sort_by(|(a, _), (b, _)| a.if_name.cmp(&b.if_name));
+    Ok(cached)
 }
 
-fn read(path: &Path) -> Option<Entry> {
-    let entry = fs::read(path).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes));
-    entry
-        .inspect_err(|reason| tracing::warn!(file = %path.display(), "CNI cache file left aside: {reason}"))
-        .ok()
-}
-
-fn parse(bytes: &[u8]) -> Result<Entry, String> {
+fn parse(bytes: &[u8]) -> Result<(Entry, NetworkList), String> {
     let entry: Entry = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if entry.kind != KIND {
         return Err(format!("kind is {:?}, not {KIND:?}", entry.kind));
@@ -122,7 +137,12 @@ fn parse(bytes: &[u8]) -> Result<Entry, String> {
     if !is_name(&entry.network_name) || !is_name(&entry.if_name) {
         return Err("network or interface without a name".into());
     }
-    Ok(entry)
+    let list = match NetworkList::parse(&entry.config) {
+        Ok(list) if !list.plugins.is_empty() => list,
+        _ => NetworkList::parse_single(&entry.config)
+            .map_err(|reason| format!("its configuration: {reason}"))?,
+    };
+    Ok((entry, list))
 }
 
 fn results(cache_dir: &Path) -> PathBuf {
@@ -149,51 +169,59 @@ mod tests {
 
     use super::*;
 
-    /// As containerd 1.6's libcni writes it (no `netns` then).
-    const GOLDEN: &str = concat!(
-        r#"{"kind":"cniCacheV1","containerId":"0123","config":"eyJuYW1lIjoibmV0In0=","ifName":"eth0","#,
-        r#""networkName":"net","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAME","web"]],"#,
-        r#""capabilityArgs":{"io.kubernetes.cri.pod-annotations":null},"#,
-        r#""result":{"cniVersion":"0.4.0","dns":{},"ips":[{"address":"10.88.0.2/16","interface":2,"version":"4"}]}}"#
-    );
+    /// Written by libcni 1.3.0 for the network below and a plugin that gives one address.
+    const GOLDEN: &str = include_str!("golden/libcni-1.3.0.json");
+    const ID: &str = "0123456789012345678901234567890123456789012345678901234567890123";
+    const LIST: &[u8] = br#"{"name":"net","plugins":[{"type":"t"}]}"#;
 
     #[test]
     fn libcnis_own_file_is_read_and_written_byte_for_byte() {
-        let entry = parse(GOLDEN.as_bytes()).unwrap();
-        assert_eq!(entry.config, br#"{"name":"net"}"#);
-        assert_eq!(entry.cni_args.as_ref().unwrap()[1], ("K8S_POD_NAME".into(), "web".into()));
-        assert_eq!(entry.result.as_ref().unwrap()["cniVersion"], "0.4.0");
+        let (entry, list) = parse(GOLDEN.as_bytes()).unwrap();
+        assert_eq!((entry.container_id.as_str(), entry.netns.as_str()), (ID, "/proc/self/ns/net"));
+        assert_eq!(list.plugins[0].kind, "first");
+        assert_eq!(entry.cni_args.as_ref().unwrap()[0], ("K8S_POD_NAME".into(), "web".into()));
+        assert_eq!(entry.result.as_ref().unwrap()["ips"][0]["address"], "10.9.0.5/24");
         assert_eq!(serde_json::to_string(&entry).unwrap(), GOLDEN);
     }
 
     #[test]
-    fn entries_of_one_container_are_found_in_order_and_bad_files_left_aside() {
+    fn a_file_of_before_netns_was_kept_is_read() {
+        let text = GOLDEN.replace(r#""netns":"/proc/self/ns/net","#, "");
+        assert_eq!(serde_json::to_string(&parse(text.as_bytes()).unwrap().0).unwrap(), text);
+    }
+
+    #[test]
+    fn entries_of_one_container_are_found_in_order_and_bad_files_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(of_container(dir.path(), "abc").unwrap(), []);
+        assert!(of_container(dir.path(), "abc").unwrap().attachments.is_empty());
         for (network, id, interface) in
             [("b", "abc", "eth1"), ("a-abc-x", "abc", "eth0"), ("a", "other", "eth0")]
         {
-            Entry::new(network, id, interface, b"{}").store(dir.path()).unwrap();
+            Entry::new(network, id, interface, LIST).store(dir.path()).unwrap();
         }
-        fs::write(dir.path().join("results/n-abc-eth2"), "{").unwrap();
-        fs::write(dir.path().join("results/n-abc-eth3"), GOLDEN).unwrap();
-        let found = of_container(dir.path(), "abc").unwrap();
-        let names: Vec<&str> = found.iter().map(|e| e.network_name.as_str()).collect();
+        Entry::new("n", "abc", "eth2", b"{}").store(dir.path()).unwrap();
+        fs::write(dir.path().join("results/n-abc-eth3"), "{").unwrap();
+        fs::write(dir.path().join("results/n-abc-eth4"), GOLDEN).unwrap();
+        let cached = of_container(dir.path(), "abc").unwrap();
+        let names: Vec<&str> = cached.attachments.iter().map(|(e, _)| e.network_name.as_str()).collect();
         assert_eq!(names, ["a-abc-x", "b"]);
+        let unreadable: Vec<_> =
+            cached.unreadable.iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+        assert_eq!(unreadable, ["n-abc-eth2", "n-abc-eth3"]);
         for _ in 0..2 {
-            found[0].remove(dir.path()).unwrap();
+            cached.attachments[0].0.remove(dir.path()).unwrap();
         }
-        assert_eq!(of_container(dir.path(), "abc").unwrap().len(), 1);
+        assert_eq!(of_container(dir.path(), "abc").unwrap().attachments.len(), 1);
     }
 
     #[test]
     fn storing_again_replaces_and_leaves_no_other_file() {
         let dir = tempfile::tempdir().unwrap();
-        let mut entry = Entry::new("net", "abc", "eth0", b"{}");
+        let mut entry = Entry::new("net", "abc", "eth0", LIST);
         entry.store(dir.path()).unwrap();
         entry.result = json!({"cniVersion": "1.0.0"}).as_object().cloned();
         entry.store(dir.path()).unwrap();
-        assert_eq!(of_container(dir.path(), "abc").unwrap(), [entry]);
+        assert_eq!(of_container(dir.path(), "abc").unwrap().attachments[0].0, entry);
         assert_eq!(fs::read_dir(dir.path().join("results")).unwrap().count(), 1);
     }
 

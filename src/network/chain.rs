@@ -20,8 +20,12 @@ pub(super) struct Attaching<'a> {
 }
 
 impl Attaching<'_> {
-    /// ADD. The cache tells of the attempt before the first plugin runs, and of the result after the last.
+    /// ADD. The cache tells of the attempt before the first plugin runs, and of the result after the last. With a
+    /// program missing nothing runs, so nothing is on record that only that program could undo.
     pub async fn add(&self, runner: &Runner<'_>, cache_dir: &Path) -> Result<CniResult, NetworkError> {
+        for plugin in &self.list.plugins {
+            runner.find(&self.call("ADD", plugin))?;
+        }
         let mut entry = self.entry();
         entry.store(cache_dir)?;
         let mut result: Option<CniResult> = None;

@@ -17,6 +17,7 @@ mod folder;
 mod plugin;
 mod pod;
 mod pod_lock;
+mod pod_result;
 mod quantity;
 mod result;
 mod version;

@@ -17,7 +17,8 @@ use super::error::NetworkError;
 use super::folder::{Folder, Loaded};
 use super::plugin::{Environment, Runner};
 use super::pod_lock;
-use super::result::{CniResult, POD_INTERFACE, PodResult};
+use super::pod_result::{POD_INTERFACE, PodResult};
+use super::result::CniResult;
 use super::watch;
 use crate::config::{IpPreference, NetworkConfig};
 use crate::error::Errors;
@@ -97,7 +98,7 @@ impl Networks {
         let sandbox =
             pod.netns.as_deref().ok_or_else(|| NetworkError::NoNamespace { pod: pod.id.to_string() })?;
         let lock = pod_lock::take(&pod.lock_path).await?;
-        let runner = self.runner(Some(lock.ok_or_else(|| no_lock(&pod.lock_path))?));
+        let runner = self.runner(Some(lock));
         let names: Vec<String> = (0..lists.len()).map(|n| format!("eth{n}")).collect();
         let adds = lists.iter().zip(&names).map(|(list, if_name)| {
             let environment =
@@ -142,36 +143,35 @@ impl Networks {
     ///
     /// Every network is tried; those that failed keep their cache file for the next call.
     pub async fn detach(&self, pod: &PodNetwork) -> Result<(), NetworkError> {
-        let runner = self.runner(pod_lock::take(&pod.lock_path).await?);
+        let runner = self.runner(pod_lock::take_if_any(&pod.lock_path).await?);
         let cached = cache::of_container(&self.0.config.cache_dir, pod.id.as_str())?;
         // A pinned namespace that is gone is told as none (CNI spec, "DEL").
         let netns = pod.netns.as_deref().filter(|path| netns::is_pinned(path));
         let mut errors = Errors::default();
-        for entry in cached.iter().rev() {
-            errors.keep(self.detach_cached(entry, netns, &runner).await);
+        for (entry, list) in cached.attachments.iter().rev() {
+            errors.keep(self.detach_cached(entry, list, netns, &runner).await);
         }
-        if cached.is_empty() {
+        if cached.attachments.is_empty() || !cached.unreadable.is_empty() {
             let loaded = self.0.folder.rescan();
             let lists = loaded.as_deref().unwrap_or_default();
-            for (n, list) in lists.iter().enumerate().rev() {
+            let told =
+                |list: &NetworkList| cached.attachments.iter().any(|(e, _)| e.network_name == list.name);
+            for (n, list) in lists.iter().enumerate().rev().filter(|(_, list)| !told(list)) {
                 errors.keep(self.detach_loaded(pod, n, list, netns, &runner).await);
             }
         }
-        errors.into_result().map_err(NetworkError::Detach)
+        errors.into_result().map_err(NetworkError::Detach)?;
+        cached.unreadable.iter().try_for_each(|path| cache::remove_file(path))
     }
 
     async fn detach_cached(
         &self,
         entry: &Entry,
+        list: &NetworkList,
         netns: Option<&Path>,
         runner: &Runner<'_>,
     ) -> Result<(), NetworkError> {
         let cache_dir = &self.0.config.cache_dir;
-        let list = match NetworkList::parse(&entry.config) {
-            // The name is what the file is found under, and may be another's by now.
-            Ok(list) if !list.plugins.is_empty() => NetworkList { name: entry.network_name.clone(), ..list },
-            _ => NetworkList::parse_single(&entry.config).map_err(|reason| bad_entry(entry, reason))?,
-        };
         if list.is_loopback() {
             return entry.remove(cache_dir);
         }
@@ -184,7 +184,9 @@ impl Networks {
         };
         let nothing = Map::new();
         let capabilities = entry.capability_args.as_ref().unwrap_or(&nothing);
-        Attaching { list: &list, environment, capabilities }.del(runner, cache_dir, previous.as_ref()).await
+        Attaching { list, environment, capabilities }.del(runner, cache_dir, previous.as_ref()).await?;
+        // Found under its own name, which a single-plugin configuration need not repeat.
+        entry.remove(cache_dir)
     }
 
     /// For a pod without cache files: it may have been attached by somebody else whose ADD was cut off.
@@ -202,7 +204,11 @@ impl Networks {
         let environment =
             Environment { container_id: pod.id.as_str(), netns, if_name: &if_name, args: &args };
         let attaching = Attaching { list, environment, capabilities: &pod.capabilities() };
-        attaching.del(runner, &self.0.config.cache_dir, None).await
+        match attaching.del(runner, &self.0.config.cache_dir, None).await {
+            // Without its program and without a record the network was never attached.
+            Err(NetworkError::PluginMissing { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     fn runner(&self, lock: Option<Arc<std::fs::File>>) -> Runner<'_> {
@@ -212,16 +218,6 @@ impl Networks {
 
 fn networks(loaded: &Loaded) -> Result<&[NetworkList], NetworkError> {
     loaded.as_deref().map_err(|reason| NetworkError::NotReady { reason: reason.clone() })
-}
-
-fn no_lock(path: &Path) -> NetworkError {
-    let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-    NetworkError::Cache { action: "keep apart the calls of a pod without", path: path.to_owned(), source }
-}
-
-fn bad_entry(entry: &Entry, reason: String) -> NetworkError {
-    let path = format!("{}-{}-{}", entry.network_name, entry.container_id, entry.if_name).into();
-    NetworkError::Cache { action: "understand", path, source: std::io::Error::other(reason) }
 }
 
 /// The first address of the preferred family moves to the front; the others stay in order.

@@ -5,7 +5,6 @@
 //! holders are killed.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::NetworkError;
-use crate::linux::{LinuxError, lock};
+use crate::error::Kind;
+use crate::linux::lock;
 
 /// How long an earlier call may go on: a healthy plugin needs a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,16 +23,13 @@ const BURIAL: Duration = Duration::from_secs(5);
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// Takes the lock; `None` where its folder is gone, and with it every trace of the pod.
-pub(super) async fn take(path: &Path) -> Result<Option<Arc<File>>, NetworkError> {
+/// Takes the lock. Its folder must exist.
+pub(super) async fn take(path: &Path) -> Result<Arc<File>, NetworkError> {
     let begun = Instant::now();
     loop {
         match lock::try_exclusive(path) {
-            Ok(Some(file)) => return Ok(Some(Arc::new(file))),
+            Ok(Some(file)) => return Ok(Arc::new(file)),
             Ok(None) => {}
-            Err(LinuxError::Call { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
             Err(source) => return Err(NetworkError::Lock { source }),
         }
         if begun.elapsed() > PATIENCE {
@@ -48,6 +45,14 @@ pub(super) async fn take(path: &Path) -> Result<Option<Arc<File>>, NetworkError>
     }
 }
 
+/// The same; `None` where the folder is gone, and with it every trace of the pod.
+pub(super) async fn take_if_any(path: &Path) -> Result<Option<Arc<File>>, NetworkError> {
+    match take(path).await {
+        Err(NetworkError::Lock { source }) if source.kind() == Kind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -58,14 +63,14 @@ mod tests {
     async fn an_orphan_is_killed_when_patience_ends() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = take(&path).await.unwrap().unwrap();
+        let held = take(&path).await.unwrap();
         let mut command = Command::new("sleep");
         command.arg("600");
         lock::inherit(&mut command, held.clone());
         let mut orphan = command.spawn().unwrap();
         drop((command, held));
         let reaper = std::thread::spawn(move || orphan.wait().unwrap());
-        assert!(take(&path).await.unwrap().is_some());
+        take(&path).await.unwrap();
         assert!(!reaper.join().unwrap().success());
     }
 
@@ -80,7 +85,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pod_whose_folder_is_gone_needs_no_lock() {
-        assert!(take(Path::new("/nonexistent/lock")).await.unwrap().is_none());
+    async fn a_pod_whose_folder_is_gone_needs_no_lock_to_detach() {
+        let path = Path::new("/nonexistent/lock");
+        assert!(take_if_any(path).await.unwrap().is_none());
+        take(path).await.unwrap_err();
     }
 }

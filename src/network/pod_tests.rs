@@ -164,6 +164,19 @@ async fn an_add_that_was_cut_off_is_known_to_detach() {
 }
 
 #[tokio::test]
+async fn a_missing_program_stops_add_before_anything_is_on_record() {
+    let node = Node::new();
+    node.plugin("first", ONE_ADDRESS);
+    node.network("10.conflist", chain());
+    let networks = Networks::watch(node.config.clone());
+    let pod = node.pod();
+    let error = networks.attach(&pod).await.unwrap_err();
+    assert!(matches!(&error, NetworkError::PluginMissing { plugin, .. } if plugin == "second"), "{error:?}");
+    assert_eq!((node.calls(), node.cached()), (vec![], 0));
+    networks.detach(&pod).await.expect("a pod that was never attached can be removed");
+}
+
+#[tokio::test]
 async fn without_a_cache_the_loaded_configuration_speaks() {
     let node = Node::new();
     node.plugin("first", r#"echo '{"code":3,"msg":"container not found"}'; exit 1"#);
@@ -174,6 +187,41 @@ async fn without_a_cache_the_loaded_configuration_speaks() {
     let networks = Networks::watch(node.config.clone());
     networks.detach(&node.pod()).await.expect("what is not found is gone");
     assert_eq!(node.calls(), ["first DEL-eth0"]);
+}
+
+#[tokio::test]
+async fn an_unreadable_record_neither_wedges_nor_stays() {
+    let node = Node::new();
+    node.plugin("first", ONE_ADDRESS);
+    node.network("10.conf", json!({"cniVersion": "0.4.0", "name": "net", "type": "first"}));
+    let networks = Networks::watch(node.config.clone());
+    let pod = node.pod();
+    networks.attach(&pod).await.unwrap();
+    fs::write(node.config.cache_dir.join(format!("results/net-{}-eth0", pod.id)), "{").unwrap();
+    networks.detach(&pod).await.unwrap();
+    assert_eq!(node.calls(), ["first ADD-eth0", "first DEL-eth0"]);
+    assert_eq!(node.cached(), 0);
+}
+
+#[tokio::test]
+async fn the_built_in_plugins_own_records_are_enough_to_detach() {
+    let node = Node::new();
+    node.plugin("first", "exit 0");
+    let results = node.config.cache_dir.join("results");
+    fs::create_dir(&results).unwrap();
+    let golden = include_str!("golden/libcni-1.3.0.json");
+    let id = "0123456789012345678901234567890123456789012345678901234567890123";
+    fs::write(results.join(format!("net-{id}-eth0")), golden).unwrap();
+    let lo =
+        Entry::new("cni-loopback", id, "lo", br#"{"name":"cni-loopback","plugins":[{"type":"loopback"}]}"#);
+    lo.store(&node.config.cache_dir).unwrap();
+    let pod = PodNetwork { id: PodId::parse(id).unwrap(), ..node.pod() };
+    Networks::watch(node.config.clone()).detach(&pod).await.unwrap();
+    assert_eq!(node.calls(), ["first DEL-eth0"], "no process for a loopback");
+    let stdin = node.stdin("first-DEL-eth0");
+    assert_eq!(stdin["runtimeConfig"], json!({"portMappings": [{"HostPort": 80}]}));
+    assert_eq!(stdin["prevResult"]["ips"][0]["address"], "10.9.0.5/24");
+    assert_eq!(node.cached(), 0);
 }
 
 #[tokio::test]
@@ -245,7 +293,7 @@ async fn an_orphan_of_a_dead_daemon_ends_before_del() {
     let networks = Networks::watch(node.config.clone());
     let pod = node.pod();
     // As a killed daemon leaves it: a process that holds the lock and is still at work.
-    let lock = pod_lock::take(&pod.lock_path).await.unwrap().unwrap();
+    let lock = pod_lock::take(&pod.lock_path).await.unwrap();
     let mut command = std::process::Command::new("sh");
     command.args(["-c", "sleep 0.5; touch late"]).current_dir(node.dir.path());
     crate::linux::lock::inherit(&mut command, lock.clone());

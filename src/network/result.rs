@@ -1,8 +1,7 @@
-//! What a plugin's ADD prints (CNI spec, "ADD Success"), in every version of the spec, and go-cni's form of it.
+//! What a plugin's ADD prints (CNI spec, "ADD Success"), in every version of the spec.
 //!
 //! A result is kept as the plugin wrote it, unknown fields too, until another version is asked for.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -59,7 +58,8 @@ impl CniResult {
         self.facts()?.write(version)
     }
 
-    fn facts(&self) -> Result<Facts, String> {
+    /// What it tells, whatever its form.
+    pub fn facts(&self) -> Result<Facts, String> {
         let facts: Facts = match Form::of(self.version) {
             Form::PerFamily => {
                 serde_json::from_value::<PerFamily>(Value::Object(self.raw.clone())).map(Facts::from)
@@ -104,56 +104,56 @@ fn or_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>(
 
 /// What all versions tell.
 #[derive(Debug, Default, Deserialize)]
-struct Facts {
+pub(super) struct Facts {
     #[serde(default, deserialize_with = "or_default")]
-    interfaces: Vec<Interface>,
+    pub interfaces: Vec<Interface>,
     #[serde(default, deserialize_with = "or_default")]
-    ips: Vec<Address>,
+    pub ips: Vec<Address>,
     #[serde(default, deserialize_with = "or_default")]
-    routes: Vec<Route>,
+    pub routes: Vec<Route>,
     #[serde(default, deserialize_with = "or_default")]
-    dns: Dns,
+    pub dns: Dns,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Interface {
-    name: String,
+pub(super) struct Interface {
+    pub name: String,
     #[serde(default, deserialize_with = "or_default")]
-    mac: String,
+    pub mac: String,
     #[serde(default, deserialize_with = "or_default")]
-    sandbox: String,
+    pub sandbox: String,
     #[serde(default, deserialize_with = "or_default")]
-    socket_path: String,
+    pub socket_path: String,
     #[serde(default, rename = "pciID", deserialize_with = "or_default")]
-    pci_id: String,
+    pub pci_id: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Address {
+pub(super) struct Address {
     #[serde(with = "net_text")]
-    address: IpNet,
+    pub address: IpNet,
     #[serde(default, deserialize_with = "gateway")]
-    gateway: Option<IpAddr>,
-    interface: Option<usize>,
+    pub gateway: Option<IpAddr>,
+    pub interface: Option<usize>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-struct Route {
+pub(super) struct Route {
     #[serde(with = "net_text")]
-    dst: IpNet,
+    pub dst: IpNet,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "gateway")]
-    gw: Option<IpAddr>,
+    pub gw: Option<IpAddr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    mtu: Option<i64>,
+    pub mtu: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    advmss: Option<i64>,
+    pub advmss: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    priority: Option<i64>,
+    pub priority: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    table: Option<i64>,
+    pub table: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    scope: Option<i64>,
+    pub scope: Option<i64>,
 }
 
 /// An address with its prefix length, as text.
@@ -178,15 +178,15 @@ fn gateway<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, 
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct Dns {
+pub(super) struct Dns {
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
-    nameservers: Vec<String>,
+    pub nameservers: Vec<String>,
     #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "or_default")]
-    domain: String,
+    pub domain: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
-    search: Vec<String>,
+    pub search: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
-    options: Vec<String>,
+    pub options: Vec<String>,
 }
 
 /// CNI 0.1.0 and 0.2.0: one address of each family.
@@ -308,110 +308,6 @@ impl Address {
         }
         out
     }
-}
-
-/// All networks' results as go-cni unites them, which is what the built-in plugin keeps of a pod's network.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct PodResult {
-    interfaces: BTreeMap<String, PodInterface>,
-    #[serde(rename = "DNS")]
-    dns: Vec<Dns>,
-    routes: Option<Vec<Route>>,
-}
-
-#[derive(Debug, Default, Serialize)]
-struct PodInterface {
-    #[serde(rename = "IPConfigs")]
-    ip_configs: Option<Vec<PodAddress>>,
-    #[serde(rename = "Mac")]
-    mac: String,
-    #[serde(rename = "Sandbox")]
-    sandbox: String,
-    #[serde(rename = "PciID")]
-    pci_id: String,
-    #[serde(rename = "SocketPath")]
-    socket_path: String,
-}
-
-#[derive(Debug, Serialize)]
-struct PodAddress {
-    #[serde(rename = "IP")]
-    ip: IpAddr,
-    /// Go's empty `net.IP` is an empty text.
-    #[serde(rename = "Gateway")]
-    gateway: String,
-}
-
-/// The interface whose addresses are the pod's.
-pub(super) const POD_INTERFACE: &str = "eth0";
-
-impl PodResult {
-    /// Unites the loopback of the namespace at `sandbox` and the results of the networks, in their order.
-    pub fn new(sandbox: &str, results: &[CniResult]) -> Result<Self, String> {
-        let mut united = Self {
-            interfaces: BTreeMap::from([(POD_INTERFACE.into(), PodInterface::default())]),
-            dns: vec![],
-            routes: None,
-        };
-        united.add(loopback(sandbox));
-        for result in results {
-            united.add(result.facts()?);
-        }
-        Ok(united)
-    }
-
-    fn add(&mut self, facts: Facts) {
-        for interface in &facts.interfaces {
-            let pod_interface = PodInterface {
-                ip_configs: None,
-                mac: interface.mac.clone(),
-                sandbox: interface.sandbox.clone(),
-                pci_id: interface.pci_id.clone(),
-                socket_path: interface.socket_path.clone(),
-            };
-            self.interfaces.insert(interface.name.clone(), pod_interface);
-        }
-        for ip in &facts.ips {
-            // The index was checked when the result was read; addresses without one are the pod's.
-            let name = ip.interface.and_then(|n| facts.interfaces.get(n)).map_or(POD_INTERFACE, |i| &i.name);
-            let gateway = ip.gateway.map(|g| g.to_string()).unwrap_or_default();
-            let configs =
-                self.interfaces.entry(name.to_owned()).or_default().ip_configs.get_or_insert_default();
-            configs.push(PodAddress { ip: ip.address.addr(), gateway });
-        }
-        self.dns.push(facts.dns);
-        if !facts.routes.is_empty() {
-            self.routes.get_or_insert_default().extend(facts.routes);
-        }
-    }
-
-    /// The pod's addresses in the order of the results.
-    pub fn ips(&self) -> Vec<IpAddr> {
-        let configs = self.interfaces.get(POD_INTERFACE).and_then(|i| i.ip_configs.as_deref());
-        configs.unwrap_or_default().iter().map(|config| config.ip).collect()
-    }
-}
-
-/// What the loopback plugin reports of a namespace whose `lo` is up.
-fn loopback(sandbox: &str) -> Facts {
-    let address = |text: &str| Address {
-        address: text.parse().expect("both texts below are networks"),
-        gateway: None,
-        interface: Some(0),
-    };
-    let mut ips = vec![address("127.0.0.1/8")];
-    // Without IPv6 in the kernel the link has one address.
-    if std::path::Path::new("/proc/net/if_inet6").exists() {
-        ips.push(address("::1/128"));
-    }
-    let lo = Interface {
-        name: "lo".into(),
-        mac: "00:00:00:00:00:00".into(),
-        sandbox: sandbox.to_owned(),
-        ..Interface::default()
-    };
-    Facts { interfaces: vec![lo], ips, ..Facts::default() }
 }
 
 #[cfg(test)]

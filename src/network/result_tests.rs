@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::pod_result::PodResult;
 use super::*;
 
 const V1: Version = Version(1, 0, 0);
