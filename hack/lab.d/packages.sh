@@ -4,7 +4,7 @@
 # busybox-static off busybox), is only unpacked into the cache.
 
 TOOLS=(ca-certificates curl gcc libc6-dev iproute2 iptables jq libprotobuf-dev
-    libseccomp-dev make pkg-config procps protobuf-compiler python3 shellcheck
+    libseccomp-dev make openssl pkg-config procps protobuf-compiler python3 shellcheck
     util-linux zstd)
 
 as_root() {

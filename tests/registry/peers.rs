@@ -53,7 +53,7 @@ impl DockerRegistry {
             let config = folder.path().join("config.yml");
             std::fs::write(&config, configuration(storage, address, doors)).unwrap();
             let log = std::fs::File::create(folder.path().join("log")).unwrap();
-            let mut process = Command::new("docker-registry")
+            let mut process = Command::new(program())
                 .arg("serve")
                 .arg(&config)
                 .stdout(Stdio::null())
@@ -104,6 +104,13 @@ fn configuration(storage: &Path, address: SocketAddr, doors: &Doors<'_>) -> Stri
         }
     }
     text
+}
+
+/// From the lab's cache, or installed.
+fn program() -> PathBuf {
+    let lab =
+        std::env::var_os("CRIDGE_LAB").map(|lab| Path::new(&lab).join("programs/usr/bin/docker-registry"));
+    lab.filter(|path| path.exists()).unwrap_or_else(|| "docker-registry".into())
 }
 
 fn free_address() -> SocketAddr {
