@@ -1,5 +1,6 @@
 //! cridge: a CRI v1 server over a stock containerd.
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod containerd;

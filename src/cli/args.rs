@@ -16,6 +16,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Tell whether this node will work, a line each with the fix; exits 1 if something is in the way.
+    Check(CheckArgs),
     /// Print the documented default configuration, or check a file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -27,6 +29,15 @@ pub enum Command {
     /// Exits with 0 if all containers succeeded, else with the code of the first that failed; 124 after
     /// --timeout, 125 if a pod could not be run at all, 128 and the signal's number after a signal.
     Play(PlayArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 //! Knows nothing of how anything is done; what it prints is what a command returned.
 
 mod args;
+mod check;
 mod config;
 mod play;
 
@@ -18,6 +19,7 @@ use args::{Cli, Command};
 /// Whatever ended the command; printed by `main`.
 pub async fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
+        Command::Check(args) => check::run(args).await,
         Command::Config(command) => config::run(command),
         Command::Play(args) => Ok(play::run(args).await),
     }

@@ -34,6 +34,24 @@ pub struct Plugin {
     pub init_error: Option<String>,
 }
 
+impl Plugin {
+    /// Whether it works on this node.
+    pub fn is_loaded(&self) -> bool {
+        self.init_error.is_none()
+    }
+
+    /// Whether it is a part of the built-in CRI plugin, in the one piece of 1.x or the several of 2.x: any of them
+    /// would adopt, serve or delete what is cridge's.
+    pub fn is_built_in_cri(&self) -> bool {
+        match self.kind.as_str() {
+            "io.containerd.grpc.v1" => self.id == "cri",
+            "io.containerd.cri.v1" => true,
+            "io.containerd.podsandbox.controller.v1" => self.id == "podsandbox",
+            _ => false,
+        }
+    }
+}
+
 /// What the daemon says of itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerInfo {

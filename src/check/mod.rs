@@ -1,0 +1,31 @@
+//! `cridge check`: whether this node will work, told before a pod finds out.
+//!
+//! Each check is a small function from what was seen to a [`Finding`]; what is wrong comes with the step that mends
+//! it. Nothing on the node is changed.
+
+mod containerd;
+mod features;
+mod finding;
+mod network;
+mod node;
+mod places;
+mod registry;
+mod runtime;
+
+pub use finding::{Finding, Outcome, Report};
+
+use crate::config::Config;
+
+/// Looks at everything that pods will need.
+pub async fn check(config: &Config) -> Report {
+    let mut findings = vec![places::user()];
+    let seen = containerd::Seen::look(config).await;
+    findings.extend(containerd::findings(config, &seen));
+    findings.extend(runtime::findings(config, &seen));
+    findings.extend(node::findings(config));
+    findings.extend(network::findings(&config.network, &config.runtime).await);
+    findings.extend(registry::findings(&config.registry).await);
+    findings.extend(places::findings(config).await);
+    findings.extend(features::findings(&seen));
+    Report { findings }
+}
