@@ -177,6 +177,19 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The driver told to the kubelet: as configured, else as the default handler's `SystemdCgroup` says.
+    pub fn cgroup_driver(&self) -> CgroupDriver {
+        let handler = self.runtime.handlers.get(&self.runtime.default_handler);
+        let systemd = handler.and_then(|handler| handler.options.get("SystemdCgroup"));
+        match (self.runtime.cgroup_driver, systemd.and_then(toml::Value::as_bool)) {
+            (Some(configured), _) => configured,
+            (None, Some(true)) => CgroupDriver::Systemd,
+            (None, _) => CgroupDriver::Cgroupfs,
+        }
+    }
+}
+
 impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {

@@ -13,6 +13,9 @@ use crate::error::Kind;
 
 type Result<T> = std::result::Result<T, ContainerdError>;
 
+/// Where the built-in CRI plugin works; it cannot be told to work elsewhere.
+const CRI_NAMESPACE: &str = "k8s.io";
+
 /// What `containerd --version` prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -76,6 +79,18 @@ impl Containerd {
         let call = Call::record("list plugins over", &socket);
         let answer = call.run(self.calls().introspection().plugins(api::PluginsRequest::default())).await?;
         Ok(answer.plugins.into_iter().map(Plugin::from).collect())
+    }
+
+    /// The built-in CRI plugin, if it is active: it owns all pods of the namespace `k8s.io`, and of no other.
+    pub async fn cri_plugin(&self) -> Result<Option<String>> {
+        if self.namespace() != CRI_NAMESPACE {
+            return Ok(None);
+        }
+        let plugins = self.plugins().await?;
+        let active = plugins.into_iter().find(|plugin| {
+            plugin.kind == "io.containerd.grpc.v1" && plugin.id == "cri" && plugin.init_error.is_none()
+        });
+        Ok(active.map(|plugin| format!("{}.{}", plugin.kind, plugin.id)))
     }
 
     /// What the daemon is, and which of its features in use are deprecated.

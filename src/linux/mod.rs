@@ -13,6 +13,7 @@ mod mount_options;
 mod mountinfo;
 pub mod netns;
 pub mod process;
+pub mod rootfs;
 
 pub use error::LinuxError;
 pub use mount::MountInfo;

@@ -4,12 +4,14 @@
 mod error;
 mod index;
 mod json;
+mod making;
 mod metadata;
 mod names;
 mod status_file;
 
 pub use error::StateError;
 pub use index::{PrefixIndex, PrefixMatch};
+pub use making::{MakeError, Making};
 pub use metadata::{CONTAINER_METADATA_TYPE, ContainerMetadata, SANDBOX_METADATA_TYPE, SandboxMetadata};
 pub use names::{Names, Taken};
 pub use status_file::ContainerStatusFile;

@@ -1,0 +1,82 @@
+//! Files of an image's or container's root, opened so that no link in it leads outside (openat2(2)).
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::LinuxError;
+
+/// Opens `path` as a process would that has `root` for its root. `None` where it is not there.
+pub fn open(root: &Path, path: &Path, flags: OFlags) -> Result<Option<OwnedFd>, LinuxError> {
+    let failed = |error: Errno| LinuxError::Call {
+        action: "open",
+        object: format!("{} in {}", path.display(), root.display()),
+        source: error.into(),
+    };
+    let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, directory, Mode::empty()).map_err(failed)?;
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+    let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match rustix::fs::openat2(&root, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The text of a file in the root, bytes that are not UTF-8 replaced; `None` where it is not there or no plain file.
+///
+/// # Errors
+/// The file is larger than `limit` bytes.
+pub fn read_text(root: &Path, path: &Path, limit: u64) -> Result<Option<String>, LinuxError> {
+    let failed = |source| LinuxError::Call {
+        action: "read",
+        object: format!("{} in {}", path.display(), root.display()),
+        source,
+    };
+    let Some(fd) = open(root, path, OFlags::RDONLY)? else { return Ok(None) };
+    let file = File::from(fd);
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(failed(std::io::Error::other(format!("it is larger than {limit} bytes"))));
+    }
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn no_link_leads_out_of_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        std::fs::write(root.path().join("etc/inside"), "mine").unwrap();
+        symlink("/etc/inside", root.path().join("etc/absolute")).unwrap();
+        symlink("../../../../../../etc/hostname", root.path().join("etc/climbing")).unwrap();
+        let read = |path: &str| read_text(root.path(), Path::new(path), 100).unwrap();
+        assert_eq!(read("/etc/absolute").as_deref(), Some("mine"), "links start at the given root");
+        assert_eq!(read("/etc/climbing"), None);
+        assert_eq!(read("/etc"), None, "a folder is no text");
+        assert_eq!(read("/nowhere/passwd"), None);
+    }
+
+    #[test]
+    fn a_file_beyond_the_limit_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("passwd"), "x".repeat(11)).unwrap();
+        let error = read_text(root.path(), Path::new("/passwd"), 10).unwrap_err();
+        assert!(crate::error::chain(&error).contains("larger than 10 bytes"), "{error}");
+    }
+}
