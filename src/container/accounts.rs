@@ -1,0 +1,142 @@
+//! An image's /etc/passwd and /etc/group, read once per image: resolving a user then costs no mount (contract §4.7).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::ContainerError;
+use crate::containerd::{Containerd, ContainerdError, SnapshotMount};
+use crate::error::Errors;
+use crate::id::{LeaseId, SnapshotKey};
+use crate::linux::{LinuxError, mount, rootfs};
+
+/// What an image says of its users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Accounts {
+    pub passwd: Option<String>,
+    pub group: Option<String>,
+}
+
+/// By snapshotter and chain ID.
+pub(super) struct AccountCache {
+    containerd: Containerd,
+    known: Mutex<HashMap<(String, SnapshotKey), Arc<Accounts>>>,
+}
+
+/// Larger files are refused, as containerd does.
+const MAX_FILE: u64 = 10 << 20;
+/// Images remembered; beyond, memory starts anew (a node runs a few dozen).
+const MAX_KNOWN: usize = 256;
+/// Should the daemon die while a view is mounted, containerd forgets the view's lease after this.
+const LEASE: Duration = Duration::from_secs(600);
+
+impl AccountCache {
+    pub fn new(containerd: Containerd) -> Self {
+        Self { containerd, known: Mutex::default() }
+    }
+
+    /// The accounts of the image whose layers end in `chain_id`; `scratch` is a folder for a mount that lives as long
+    /// as this call.
+    pub async fn of(
+        &self,
+        snapshotter: &str,
+        chain_id: &SnapshotKey,
+        scratch: &Path,
+    ) -> Result<Arc<Accounts>, AccountsError> {
+        let key = (snapshotter.to_owned(), chain_id.clone());
+        if let Some(accounts) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(accounts.clone());
+        }
+        let target = scratch.join(format!("view-{:016x}", rand::random::<u64>()));
+        let accounts = Arc::new(self.read(snapshotter, chain_id, target).await?);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(key, accounts.clone());
+        Ok(accounts)
+    }
+
+    async fn read(
+        &self,
+        snapshotter: &str,
+        chain_id: &SnapshotKey,
+        target: PathBuf,
+    ) -> Result<Accounts, AccountsError> {
+        let name = format!("cridge-accounts-{:016x}", rand::random::<u64>());
+        let (lease, key) = (LeaseId::new(name.as_str()), SnapshotKey::new(name.as_str()));
+        self.containerd.create_lease(&lease, Some(LEASE)).await?;
+        let leased = self.containerd.leased(&lease);
+        let mut errors = Errors::default();
+        let read = match leased.view_snapshot(snapshotter, &key, Some(chain_id)).await {
+            Ok(mounts) => {
+                let read = read_mounted(mounts, target).await;
+                errors.keep(self.containerd.remove_snapshot(snapshotter, &key).await);
+                read
+            }
+            Err(error) => Err(error.into()),
+        };
+        errors.keep(self.containerd.delete_lease(&lease).await);
+        if let Err(errors) = errors.into_result() {
+            tracing::warn!("the view of an image's accounts stays until its lease ends: {errors}");
+        }
+        read
+    }
+}
+
+/// Why the accounts cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AccountsError {
+    #[error(transparent)]
+    Containerd(#[from] ContainerdError),
+    #[error(transparent)]
+    Linux(#[from] LinuxError),
+}
+
+impl AccountsError {
+    pub fn at(self, id: &crate::id::ContainerId) -> ContainerError {
+        const STEP: &str = "read the users of the image";
+        match self {
+            Self::Containerd(source) => ContainerError::Containerd { step: STEP, id: id.clone(), source },
+            Self::Linux(source) => ContainerError::Linux { step: STEP, id: id.clone(), source },
+        }
+    }
+}
+
+async fn read_mounted(mounts: Vec<SnapshotMount>, target: PathBuf) -> Result<Accounts, AccountsError> {
+    let read = |root: &Path| -> Result<Accounts, LinuxError> {
+        Ok(Accounts {
+            passwd: rootfs::read_text(root, Path::new("etc/passwd"), MAX_FILE)?,
+            group: rootfs::read_text(root, Path::new("etc/group"), MAX_FILE)?,
+        })
+    };
+    Ok(with_mounted(mounts, target, read).await?)
+}
+
+/// Mounts a snapshot at `target` (made for it, and removed), runs `work` on it, unmounts.
+pub(super) async fn with_mounted<T, F>(
+    mounts: Vec<SnapshotMount>,
+    target: PathBuf,
+    work: F,
+) -> Result<T, LinuxError>
+where
+    T: Send + 'static,
+    F: FnOnce(&Path) -> Result<T, LinuxError> + Send + 'static,
+{
+    let object = target.display().to_string();
+    let broken_off = move |why: tokio::task::JoinError| {
+        Err(LinuxError::Call { action: "work on", object, source: std::io::Error::other(why) })
+    };
+    let blocking = move || {
+        let made = |source| LinuxError::Call { action: "make", object: target.display().to_string(), source };
+        std::fs::create_dir_all(&target).map_err(made)?;
+        let mounted = mounts.iter().try_for_each(|m| mount::mount(&m.kind, &m.source, &target, &m.options));
+        let result = mounted.and_then(|()| work(&target));
+        mount::unmount_all(&target)?;
+        // Not recursive: were it still mounted, its content must stay.
+        let _ = std::fs::remove_dir(&target);
+        result
+    };
+    tokio::task::spawn_blocking(blocking).await.unwrap_or_else(broken_off)
+}

@@ -1,0 +1,112 @@
+//! Why a container operation failed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::state::Denied;
+use crate::containerd::ContainerdError;
+use crate::error::{Errors, Kind};
+use crate::field::FieldError;
+use crate::id::ContainerId;
+use crate::image::ImageError;
+use crate::io::IoError;
+use crate::linux::LinuxError;
+use crate::sandbox::SandboxError;
+use crate::spec::SpecError;
+use crate::state::{MakeError, StateError, Taken};
+
+/// A container operation's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    #[error(transparent)]
+    Invalid(#[from] FieldError),
+    #[error(transparent)]
+    NameTaken(Taken),
+    /// The failure of the work that this request had joined, or started.
+    #[error(transparent)]
+    Create(Arc<ContainerError>),
+    #[error("creating container {0} was broken off; a repeat starts clean")]
+    BrokenOff(String),
+    #[error("container {0:?} does not exist")]
+    NotFound(String),
+    #[error("{0:?} is the beginning of more than one container's id")]
+    Ambiguous(String),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("image {0:?} is not on this node: pull it first")]
+    NoImage(String),
+    #[error("cannot use the image")]
+    Image(#[source] ImageError),
+    #[error("container {id} cannot be used so")]
+    Denied { id: ContainerId, source: Denied },
+    #[error("{field}: not supported yet")]
+    NotYet { field: String },
+    #[error("cannot make the container's spec")]
+    Spec(#[source] SpecError),
+    #[error("cannot {step} of container {id}")]
+    Containerd { step: &'static str, id: ContainerId, source: ContainerdError },
+    #[error("cannot {step} of container {id}")]
+    Linux { step: &'static str, id: ContainerId, source: LinuxError },
+    #[error("cannot {step} of container {id}")]
+    Io { step: &'static str, id: ContainerId, source: IoError },
+    #[error("cannot {action} {path}", path = path.display())]
+    File { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot keep the status of container {id}")]
+    Status { id: ContainerId, source: StateError },
+    #[error(
+        "container {id} did not end within {limit:?} of SIGKILL: a process of it may be in uninterruptible sleep"
+    )]
+    DoesNotEnd { id: ContainerId, limit: Duration },
+    #[error("command {command:?} timed out after {limit:?} in container {id}")]
+    ExecTimeout { id: ContainerId, command: String, limit: Duration },
+    #[error("container {id} ended while a command ran in it")]
+    EndedMeanwhile { id: ContainerId },
+    #[error("container {id} is not wholly removed")]
+    Teardown { id: ContainerId, source: Errors },
+    #[error("{create}; undoing it failed as well, RemoveContainer can finish it: {undo}")]
+    Undo { create: Box<ContainerError>, undo: Box<ContainerError> },
+    #[error("work on container {id} was broken off by a bug: {why}")]
+    Panicked { id: ContainerId, why: String },
+}
+
+impl ContainerError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid(_) | Self::Ambiguous(_) => Kind::InvalidArgument,
+            Self::NameTaken(_) => Kind::AlreadyExists,
+            Self::Create(source) => source.kind(),
+            Self::NotFound(_) | Self::NoImage(_) => Kind::NotFound,
+            Self::Sandbox(source) => source.kind(),
+            Self::Image(source) => source.kind(),
+            Self::Denied { .. } | Self::EndedMeanwhile { .. } => Kind::FailedPrecondition,
+            Self::NotYet { .. } => Kind::Unimplemented,
+            Self::Spec(source) => source.kind(),
+            Self::Containerd { source, .. } => match source.kind() {
+                // The object that containerd misses is not the one that the caller named.
+                Kind::NotFound | Kind::AlreadyExists => Kind::Internal,
+                kind => kind,
+            },
+            Self::DoesNotEnd { .. } | Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
+            Self::Undo { create, .. } => create.kind(),
+            Self::Linux { .. }
+            | Self::Io { .. }
+            | Self::File { .. }
+            | Self::Status { .. }
+            | Self::Teardown { .. }
+            | Self::BrokenOff(_)
+            | Self::Panicked { .. } => Kind::Internal,
+        }
+    }
+}
+
+impl From<MakeError<ContainerError>> for ContainerError {
+    fn from(error: MakeError<ContainerError>) -> Self {
+        match error {
+            MakeError::Taken(taken) => Self::NameTaken(taken),
+            MakeError::Failed(error) => Self::Create(error),
+            MakeError::BrokenOff(name) => Self::BrokenOff(name),
+        }
+    }
+}

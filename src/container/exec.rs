@@ -1,0 +1,223 @@
+//! ExecSync: a command beside the container's own process, its output collected; and log rotation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Container, ContainerError, Containers};
+use crate::containerd::{All, ExecProcess, StdioPaths};
+use crate::error::chain;
+use crate::io::{Capture, Fifos, Stdin};
+use crate::signal::Signal;
+use crate::spec;
+
+/// Bytes kept of each stream: what fits, with both, into one message to the kubelet (contract §5).
+const MAX_OUTPUT: usize = 16 << 20;
+/// How long a killed command may take to end.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a command wrote, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecOutput {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub code: i32,
+}
+
+/// Why the wait for a command ended.
+enum Outcome {
+    Ended(u32),
+    TimedOut,
+    CallerGone,
+    ContainerEnded,
+}
+
+impl Containers {
+    /// Runs a command to its end (CRI ExecSync); no limit without `timeout`. A caller that goes away ends the command.
+    ///
+    /// # Errors
+    /// [`ContainerError::ExecTimeout`] (the kubelet's probes rely on its code, DeadlineExceeded), or the container
+    /// does not run.
+    pub async fn exec_sync(
+        &self,
+        container: Arc<Container>,
+        command: Vec<String>,
+        timeout: Option<Duration>,
+    ) -> Result<ExecOutput, ContainerError> {
+        self.must_run(&container)?;
+        let gone = CancellationToken::new();
+        let _cancel = gone.clone().drop_guard();
+        let (containers, id) = (self.clone(), container.id.clone());
+        // A task of its own: its clean-up outlives the caller.
+        let work =
+            tokio::spawn(async move { containers.exec_and_clean(&container, command, timeout, gone).await });
+        work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
+    }
+
+    /// Opens the log file anew, after the kubelet has renamed the old one (CRI ReopenContainerLog).
+    pub async fn reopen_log(&self, container: &Container) -> Result<(), ContainerError> {
+        self.must_run(container)?;
+        match container.io.lock().await.as_ref() {
+            Some(io) => io.reopen_log().await.map_err(|source| ContainerError::Io {
+                step: "reopen the log",
+                id: container.id.clone(),
+                source,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn must_run(&self, container: &Container) -> Result<u32, ContainerError> {
+        let running = container.facts().state.running();
+        running.map_err(|source| ContainerError::Denied { id: container.id.clone(), source })
+    }
+
+    async fn exec_and_clean(
+        &self,
+        container: &Container,
+        command: Vec<String>,
+        timeout: Option<Duration>,
+        gone: CancellationToken,
+    ) -> Result<ExecOutput, ContainerError> {
+        let io_failed = |source| ContainerError::Io {
+            step: "open the command's streams",
+            id: container.id.clone(),
+            source,
+        };
+        let exec_id = format!("{:032x}", rand::random::<u128>());
+        let dir = self.state_dir(&container.id).join("io");
+        let fifos = Fifos::create(&dir, &exec_id, false, Stdin::None).map_err(io_failed)?;
+        let result = match Capture::open(fifos.clone(), MAX_OUTPUT).map_err(io_failed) {
+            Ok(capture) => self.exec(container, &exec_id, &command, &fifos, capture, timeout, gone).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = fifos.remove() {
+            tracing::warn!(container = %container.id, "a command's FIFOs stay until removal: {}", chain(&error));
+        }
+        result
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn exec(
+        &self,
+        container: &Container,
+        exec_id: &str,
+        command: &[String],
+        fifos: &Fifos,
+        capture: Capture,
+        timeout: Option<Duration>,
+        gone: CancellationToken,
+    ) -> Result<ExecOutput, ContainerError> {
+        let containerd = &self.inner().containerd;
+        let id = container.id.as_str();
+        let process = ExecProcess {
+            container_id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            stdio: StdioPaths {
+                stdin: None,
+                stdout: fifos.stdout.clone(),
+                stderr: fifos.stderr.clone(),
+                terminal: false,
+            },
+            process: self.exec_process(container, command).await?,
+        };
+        containerd.add_exec(&process).await.map_err(container.failed("add the command"))?;
+        let outcome = match containerd.start_exec(id, exec_id).await {
+            Ok(_) => self.watch_exec(container, exec_id, timeout, gone).await,
+            Err(error) => Err(container.failed("start the command")(error)),
+        };
+        let outcome = match outcome {
+            Ok(outcome @ (Outcome::TimedOut | Outcome::CallerGone)) => {
+                self.kill_exec(container, exec_id).await;
+                Ok(outcome)
+            }
+            other => other,
+        };
+        let captured = capture.finish(self.inner().config.runtime.exec_drain).await;
+        if let Err(error) = containerd.delete_exec(id, exec_id).await
+            && !error.is_not_found()
+        {
+            tracing::debug!(container = %container.id, "an ended command stays in its shim: {}", chain(&error));
+        }
+        match outcome? {
+            Outcome::Ended(code) => Ok(ExecOutput {
+                stdout: captured.stdout,
+                stderr: captured.stderr,
+                code: i32::try_from(code).unwrap_or(i32::MAX),
+            }),
+            Outcome::TimedOut => Err(ContainerError::ExecTimeout {
+                id: container.id.clone(),
+                command: command.join(" ").chars().take(100).collect(),
+                limit: timeout.unwrap_or_default(),
+            }),
+            Outcome::CallerGone | Outcome::ContainerEnded => {
+                Err(ContainerError::EndedMeanwhile { id: container.id.clone() })
+            }
+        }
+    }
+
+    async fn watch_exec(
+        &self,
+        container: &Container,
+        exec_id: &str,
+        timeout: Option<Duration>,
+        gone: CancellationToken,
+    ) -> Result<Outcome, ContainerError> {
+        let limit = async {
+            match timeout {
+                Some(limit) => tokio::time::sleep(limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            exit = self.inner().containerd.wait(container.id.as_str(), Some(exec_id)) => match exit {
+                Ok(exit) => Ok(Outcome::Ended(exit.code)),
+                // The shim went, and the command with it.
+                Err(error) if error.is_not_found() => Ok(Outcome::ContainerEnded),
+                Err(error) => Err(container.failed("wait for the command")(error)),
+            },
+            () = limit => Ok(Outcome::TimedOut),
+            () = gone.cancelled() => Ok(Outcome::CallerGone),
+            () = container.ended() => Ok(Outcome::ContainerEnded),
+        }
+    }
+
+    async fn kill_exec(&self, container: &Container, exec_id: &str) {
+        let containerd = &self.inner().containerd;
+        let id = container.id.as_str();
+        let killed = async {
+            containerd.kill(id, Some(exec_id), Signal::KILL, All::No).await?;
+            containerd.wait(id, Some(exec_id)).await
+        };
+        match tokio::time::timeout(KILL_LIMIT, killed).await {
+            Ok(Err(error)) if !error.is_not_found() => {
+                tracing::warn!(container = %container.id, "cannot end a command: {}", chain(&error));
+            }
+            Err(_) => {
+                tracing::warn!(container = %container.id, "a command outlives SIGKILL by {KILL_LIMIT:?}")
+            }
+            _ => {}
+        }
+    }
+
+    /// The OCI process of a command: that of the stored spec, with another command.
+    async fn exec_process(
+        &self,
+        container: &Container,
+        command: &[String],
+    ) -> Result<Vec<u8>, ContainerError> {
+        let containerd = &self.inner().containerd;
+        let record = containerd
+            .container(container.id.as_str())
+            .await
+            .map_err(container.failed("read the stored spec"))?;
+        let stored = serde_json::from_slice(&record.spec).map_err(|error| {
+            let why = format!("the stored spec of container {} is not an OCI spec: {error}", container.id);
+            crate::field::error("container", why)
+        })?;
+        let process = spec::exec_process(&stored, command, false).map_err(ContainerError::Spec)?;
+        Ok(serde_json::to_vec(&process).expect("a process has only string keys"))
+    }
+}

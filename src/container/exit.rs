@@ -1,0 +1,79 @@
+//! The one place where a container's end is noted: its output drained, its status written, its task reaped, in this
+//! order, so that a crash between any two of them loses neither a line nor the exit code.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::state::OomKilled;
+use super::{Container, ContainerError, ContainerState, Containers};
+use crate::containerd::Exit;
+use crate::error::chain;
+use crate::linux::cgroup;
+use crate::sandbox::delete_task;
+use crate::time::Timestamp;
+
+/// How long output may trickle on after the end: a descendant may hold the pipe for ever.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// 128 + SIGKILL: what a process ends with that the OOM killer struck.
+const KILLED: u32 = 137;
+
+impl Containers {
+    /// The container's process has ended so. Noting it twice is fine: the first one stays.
+    pub async fn exited(&self, container: &Container, exit: Exit) -> Result<(), ContainerError> {
+        let _work = container.work.lock().await;
+        self.note_exit(container, exit).await
+    }
+
+    /// The caller holds the container's work lock.
+    pub(super) async fn note_exit(&self, container: &Container, exit: Exit) -> Result<(), ContainerError> {
+        if container.facts().state.is_exited() {
+            return Ok(());
+        }
+        let drained = match container.io.lock().await.as_ref() {
+            Some(io) => io.drained(DRAIN_LIMIT).await,
+            None => true,
+        };
+        if !drained {
+            tracing::warn!(container = %container.id, "something still holds the ended container's output open");
+        }
+        let oom = self.oom_killed(container, exit);
+        let ended = container.facts().state.exited(exit, oom);
+        self.end_with(container, ended).await
+    }
+
+    /// The container is gone, and nobody knows how it ended.
+    pub async fn lost(&self, container: &Container) -> Result<(), ContainerError> {
+        let _work = container.work.lock().await;
+        let ended = container.facts().state.lost(Timestamp::now());
+        self.end_with(container, ended).await
+    }
+
+    /// Writes the end down, reaps the task, and only then tells: whoever sees EXITED may remove the container.
+    async fn end_with(&self, container: &Container, ended: ContainerState) -> Result<(), ContainerError> {
+        if container.facts().state == ended {
+            return Ok(());
+        }
+        let written = self.write_status(container, ended.clone()).await;
+        let deleted = delete_task(&self.inner().containerd, container.id.as_str()).await;
+        container.change(|facts| facts.state = ended);
+        if let Err(error) = &deleted {
+            tracing::warn!(container = %container.id, "the ended task stays until removal: {}", chain(error));
+        }
+        written
+    }
+
+    fn oom_killed(&self, container: &Container, exit: Exit) -> OomKilled {
+        if container.oom.load(Ordering::Relaxed) {
+            return OomKilled::Yes;
+        }
+        let path = container.facts().cgroups_path.clone();
+        let kills =
+            if exit.code == KILLED && !path.is_empty() { cgroup::oom_kills(&path).unwrap_or(0) } else { 0 };
+        if kills > 0 { OomKilled::Yes } else { OomKilled::No }
+    }
+
+    /// containerd saw the OOM killer in the container's cgroup: its end will be told as that.
+    pub fn oom_seen(&self, container: &Container) {
+        container.oom.store(true, Ordering::Relaxed);
+    }
+}

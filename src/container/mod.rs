@@ -1,0 +1,31 @@
+//! Containers of a pod: created beside its pause, started, logged, stopped, removed.
+//!
+//! ```text
+//! create.rs  record · snapshot · FIFOs · status file; no task yet
+//! start.rs   log · task · running
+//! exit.rs    the one place where an end is noted: drained, written down, reaped
+//! stop.rs    signal, grace, kill          remove.rs  everything goes, the record last
+//! exec.rs    ExecSync                     mounts.rs  what the config's mounts and devices are on this host
+//! state.rs   what may follow what         store.rs   what is known of every container, by id
+//! ```
+//!
+//! Invariant: an end that was reported never changes, and none is made up.
+
+mod accounts;
+mod check;
+mod create;
+mod error;
+mod exec;
+mod exit;
+mod mounts;
+mod remove;
+mod start;
+mod state;
+mod stop;
+mod store;
+mod volumes;
+
+pub use error::ContainerError;
+pub use exec::ExecOutput;
+pub use state::{ContainerState, Ending};
+pub use store::{Container, ContainerFacts, Containers};

@@ -1,0 +1,64 @@
+//! RemoveContainer, and the undo of a creation that failed: the same way down, each step idempotent.
+
+use std::io;
+
+use super::{Container, ContainerError, Containers};
+use crate::error::Errors;
+use crate::id::SnapshotKey;
+use crate::sandbox::{end_task, gone_is_fine};
+
+impl Containers {
+    /// Removes a container with all it owns, killing it first where it runs (CRI RemoveContainer).
+    pub async fn remove(&self, container: &Container) -> Result<(), ContainerError> {
+        let _work = container.work.lock().await;
+        // Another call may have done it while this one waited.
+        if self.entry(container.id.as_str()).is_none() {
+            return Ok(());
+        }
+        self.remove_all_of(container).await
+    }
+
+    /// The caller holds the container's work lock. The record goes last: as long as it stands, the container is known.
+    pub(super) async fn remove_all_of(&self, container: &Container) -> Result<(), ContainerError> {
+        let containerd = &self.inner().containerd;
+        let id = container.id.as_str();
+        let mut errors = Errors::default();
+        errors.keep(end_task(containerd, id).await.map_err(container.failed("end the task")));
+        // Ends the pumps and closes our ends of the FIFOs, which go with the state folder.
+        *container.io.lock().await = None;
+        if errors.is_empty() {
+            let key = SnapshotKey::from(&container.id);
+            let snapshotter = container.facts().snapshotter.clone();
+            let (snapshot, folders) =
+                tokio::join!(containerd.remove_snapshot(&snapshotter, &key), self.remove_folders(container));
+            errors.keep(gone_is_fine(snapshot).map_err(container.failed("remove the snapshot")));
+            errors.keep(folders);
+        }
+        if errors.is_empty() {
+            let record = gone_is_fine(containerd.delete_container(id).await);
+            if errors.keep(record.map_err(container.failed("delete the record"))).is_some() {
+                self.forget(container);
+            }
+        }
+        errors.into_result().map_err(|source| ContainerError::Teardown { id: container.id.clone(), source })
+    }
+
+    async fn remove_folders(&self, container: &Container) -> Result<(), ContainerError> {
+        let folders = [self.state_dir(&container.id), self.root_dir(&container.id)];
+        let remove = move || {
+            for path in folders {
+                match std::fs::remove_dir_all(&path) {
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        return Err(ContainerError::File { action: "remove", path, source });
+                    }
+                    _ => {}
+                }
+            }
+            Ok(())
+        };
+        let panicked = |why: tokio::task::JoinError| {
+            Err(ContainerError::Panicked { id: container.id.clone(), why: why.to_string() })
+        };
+        tokio::task::spawn_blocking(remove).await.unwrap_or_else(panicked)
+    }
+}

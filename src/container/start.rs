@@ -1,0 +1,135 @@
+//! StartContainer: the log, the task, and RUNNING. A failed start ends the container: it is not tried again.
+
+use super::{Container, ContainerError, ContainerState, Containers};
+use crate::containerd::{NewTask, StdioPaths};
+use crate::error::chain;
+use crate::id::SnapshotKey;
+use crate::io::{ContainerIo, Fifos, LogTarget, Stdin};
+use crate::sandbox::end_task;
+use crate::time::Timestamp;
+
+impl Containers {
+    /// Starts a created container (CRI StartContainer). The work outlives a caller that goes away.
+    ///
+    /// # Errors
+    /// [`ContainerError::Denied`] unless it is CREATED. Any later failure leaves it EXITED with 128, `StartError`.
+    pub async fn start(&self, id: &str) -> Result<(), ContainerError> {
+        let container = self.find(id)?;
+        let containers = self.clone();
+        let id = container.id.clone();
+        let work = tokio::spawn(async move {
+            let _work = container.work.lock().await;
+            let denied = |source| ContainerError::Denied { id: container.id.clone(), source };
+            container.facts().state.may_start().map_err(denied)?;
+            let started = containers.bring_to_run(&container).await;
+            if let Err(error) = &started {
+                containers.give_up_start(&container, error).await;
+            }
+            started
+        });
+        work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
+    }
+
+    async fn bring_to_run(&self, container: &Container) -> Result<(), ContainerError> {
+        let facts = container.facts();
+        let sandbox = self.sandboxes().find(container.pod.as_str())?;
+        sandbox.pause_pid()?;
+        // The target of a TARGET pid namespace may have ended, or been restarted, since the spec was made.
+        self.pid_namespace(&sandbox, &facts.metadata.config)?;
+        let handler = self.sandboxes().handlers().find(&sandbox.facts().metadata.runtime_handler)?.clone();
+        let stdio = self.open_log(container).await?;
+        let containerd = &self.inner().containerd;
+        let key = SnapshotKey::from(&container.id);
+        let rootfs = containerd
+            .snapshot_mounts(&facts.snapshotter, &key)
+            .await
+            .map_err(container.failed("find the snapshot's mounts"))?;
+        let task = NewTask {
+            container_id: container.id.to_string(),
+            rootfs,
+            stdio,
+            runtime_path: handler.config.runtime_path.clone(),
+        };
+        containerd.create_task(&task).await.map_err(container.failed("create the task"))?;
+        let pid =
+            containerd.start_task(container.id.as_str()).await.map_err(container.failed("start the task"))?;
+        let running = ContainerState::Running { pid, started_at: Timestamp::now() };
+        self.write_status(container, running.clone()).await?;
+        container.change(|facts| facts.state = running);
+        Ok(())
+    }
+
+    /// Opens the log, so that nothing which the process writes is lost.
+    async fn open_log(&self, container: &Container) -> Result<StdioPaths, ContainerError> {
+        let io = container.io.lock().await;
+        let Some(io) = io.as_ref() else {
+            drop(io);
+            self.open_fresh_fifos(container).await?;
+            return Box::pin(self.open_log(container)).await;
+        };
+        let fifos = io.fifos();
+        Ok(StdioPaths {
+            stdin: fifos.stdin.clone(),
+            stdout: fifos.stdout.clone(),
+            stderr: fifos.stderr.clone(),
+            terminal: fifos.terminal,
+        })
+    }
+
+    /// Makes FIFOs for a container that has no task yet, and reads them into its log.
+    pub(super) async fn open_fresh_fifos(&self, container: &Container) -> Result<(), ContainerError> {
+        let failed =
+            |source| ContainerError::Io { step: "open the streams", id: container.id.clone(), source };
+        let config = &container.facts().metadata.config;
+        let stdin = if config.stdin { Stdin::Open } else { Stdin::None };
+        let dir = self.state_dir(&container.id).join("io");
+        let fifos = Fifos::create(&dir, container.id.as_str(), config.tty, stdin).map_err(failed)?;
+        self.read_into_log(container, fifos).await
+    }
+
+    /// Reads a task's FIFOs into the container's log from now on.
+    pub async fn read_into_log(&self, container: &Container, fifos: Fifos) -> Result<(), ContainerError> {
+        let path = container.facts().metadata.log_path.clone();
+        let log = if path.as_os_str().is_empty() {
+            LogTarget::Discard
+        } else {
+            LogTarget::File { path, max_line: self.inner().config.runtime.max_log_line }
+        };
+        let io = ContainerIo::open(fifos, log).map_err(|source| ContainerError::Io {
+            step: "open the log",
+            id: container.id.clone(),
+            source,
+        })?;
+        *container.io.lock().await = Some(io);
+        Ok(())
+    }
+
+    /// Gives a recovered container that was never started the streams to be started with.
+    pub async fn prepare_streams(&self, container: &Container) -> Result<(), ContainerError> {
+        let _work = container.work.lock().await;
+        self.open_fresh_fifos(container).await
+    }
+
+    /// Notes that a container runs though nobody wrote it down: its true start is not known, the present is.
+    pub async fn found_running(&self, container: &Container, pid: u32) -> Result<(), ContainerError> {
+        let _work = container.work.lock().await;
+        if container.facts().state.is_exited() {
+            return Ok(());
+        }
+        let running = ContainerState::Running { pid, started_at: Timestamp::now() };
+        self.write_status(container, running.clone()).await?;
+        container.change(|facts| facts.state = running);
+        Ok(())
+    }
+
+    async fn give_up_start(&self, container: &Container, error: &ContainerError) {
+        if let Err(undo) = end_task(&self.inner().containerd, container.id.as_str()).await {
+            tracing::warn!(container = %container.id, "the task of a failed start stays until removal: {undo}");
+        }
+        let ended = container.facts().state.start_failed(Timestamp::now(), chain(error));
+        if let Err(status) = self.write_status(container, ended.clone()).await {
+            tracing::warn!(container = %container.id, "{}", chain(&status));
+        }
+        container.change(|facts| facts.state = ended);
+    }
+}

@@ -1,0 +1,262 @@
+//! What a container is, and what may follow. Pure.
+
+use crate::containerd::Exit;
+use crate::state::ContainerStatusFile;
+use crate::time::Timestamp;
+
+/// A container's state, with what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// On its way to CREATED: not listed.
+    Creating,
+    Created,
+    Running {
+        pid: u32,
+        started_at: Timestamp,
+    },
+    Exited(Ending),
+    /// Its status cannot be told: StopContainer ends it.
+    Unknown {
+        started_at: Timestamp,
+    },
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Never, when the start failed before a process ran.
+    pub started_at: Timestamp,
+    pub finished_at: Timestamp,
+    pub code: i32,
+    /// A word for machines: `Completed`, `Error`, `OOMKilled`, `StartError`, `Unknown`.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// What StopContainer has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopStep {
+    /// It does not run.
+    Nothing,
+    /// Signal it and wait.
+    Signal,
+    /// End whatever there is, and note that.
+    Reap,
+}
+
+/// A request that the state does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is {state}, not {needed}")]
+pub struct Denied {
+    pub state: &'static str,
+    pub needed: &'static str,
+}
+
+/// Whether the kernel's OOM killer struck in the container's cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OomKilled {
+    Yes,
+    No,
+}
+
+/// Exit code of a container whose start failed, as the built-in plugin and docker have it.
+const START_FAILED: i32 = 128;
+/// Exit code of an end that nobody saw.
+const UNSEEN: i32 = 255;
+
+impl ContainerState {
+    /// StartContainer: only once, from CREATED.
+    pub fn may_start(&self) -> Result<(), Denied> {
+        match self {
+            Self::Created => Ok(()),
+            _ => Err(Denied { state: self.name(), needed: "created" }),
+        }
+    }
+
+    /// Exec, log rotation and everything else that wants a process; its pid.
+    pub fn running(&self) -> Result<u32, Denied> {
+        match self {
+            Self::Running { pid, .. } => Ok(*pid),
+            _ => Err(Denied { state: self.name(), needed: "running" }),
+        }
+    }
+
+    pub fn stop_step(&self) -> StopStep {
+        match self {
+            Self::Creating | Self::Created | Self::Exited(_) => StopStep::Nothing,
+            Self::Running { .. } => StopStep::Signal,
+            Self::Unknown { .. } => StopStep::Reap,
+        }
+    }
+
+    pub fn is_exited(&self) -> bool {
+        matches!(self, Self::Exited(_))
+    }
+
+    /// The process has ended. An end already noted stays.
+    pub fn exited(&self, exit: Exit, oom: OomKilled) -> Self {
+        let started_at = match self {
+            Self::Exited(_) => return self.clone(),
+            Self::Running { started_at, .. } | Self::Unknown { started_at } => *started_at,
+            // Started by a daemon that did not live to write it down: it ran, but since when is not known.
+            Self::Creating | Self::Created => exit.at,
+        };
+        let reason = match (oom, exit.code) {
+            (OomKilled::Yes, _) => "OOMKilled",
+            (OomKilled::No, 0) => "Completed",
+            (OomKilled::No, _) => "Error",
+        };
+        Self::Exited(Ending {
+            started_at,
+            finished_at: exit.at,
+            code: i32::try_from(exit.code).unwrap_or(UNSEEN),
+            reason: reason.into(),
+            message: String::new(),
+        })
+    }
+
+    /// Its start failed.
+    pub fn start_failed(&self, at: Timestamp, message: String) -> Self {
+        match self {
+            Self::Exited(_) => self.clone(),
+            _ => Self::Exited(Ending {
+                started_at: Timestamp::NEVER,
+                finished_at: at,
+                code: START_FAILED,
+                reason: "StartError".into(),
+                message,
+            }),
+        }
+    }
+
+    /// It is gone, and containerd knows nothing of how.
+    pub fn lost(&self, at: Timestamp) -> Self {
+        match self {
+            Self::Exited(_) => self.clone(),
+            Self::Running { started_at, .. } | Self::Unknown { started_at } => Self::Exited(Ending {
+                started_at: *started_at,
+                finished_at: at,
+                code: UNSEEN,
+                reason: "Unknown".into(),
+                message: "the container was gone when it was looked for; its exit code is not known".into(),
+            }),
+            Self::Creating | Self::Created => self.clone(),
+        }
+    }
+
+    /// From what was written down.
+    pub fn from_file(file: &ContainerStatusFile) -> Self {
+        if file.finished_at.is_set() {
+            Self::Exited(Ending {
+                started_at: file.started_at,
+                finished_at: file.finished_at,
+                code: file.exit_code,
+                reason: file.reason.clone(),
+                message: file.message.clone(),
+            })
+        } else if file.started_at.is_set() {
+            Self::Running { pid: file.pid, started_at: file.started_at }
+        } else {
+            Self::Created
+        }
+    }
+
+    /// Into what is written down; `file` keeps all that is not the state's.
+    pub fn to_file(&self, file: &mut ContainerStatusFile) {
+        match self {
+            Self::Creating | Self::Created | Self::Unknown { .. } => {}
+            Self::Running { pid, started_at } => {
+                file.pid = *pid;
+                file.started_at = *started_at;
+            }
+            Self::Exited(ending) => {
+                file.pid = 0;
+                file.started_at = ending.started_at;
+                file.finished_at = ending.finished_at;
+                file.exit_code = ending.code;
+                file.reason = ending.reason.clone();
+                file.message = ending.message.clone();
+            }
+        }
+    }
+
+    /// In the words of a refusal.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Creating => "being created",
+            Self::Created => "created",
+            Self::Running { .. } => "running",
+            Self::Exited(_) => "exited",
+            Self::Unknown { .. } => "in an unknown state",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn exit(code: u32) -> Exit {
+        Exit { code, at: Timestamp::from_nanos(9) }
+    }
+
+    const RUNNING: ContainerState = ContainerState::Running { pid: 7, started_at: Timestamp::from_nanos(5) };
+
+    #[test]
+    fn only_a_created_one_starts() {
+        assert_eq!(ContainerState::Created.may_start(), Ok(()));
+        let denied = RUNNING.may_start().unwrap_err();
+        assert_eq!(denied.to_string(), "it is running, not created");
+    }
+
+    #[test]
+    fn reasons_tell_how_it_ended() {
+        for (code, oom, reason) in
+            [(0, OomKilled::No, "Completed"), (3, OomKilled::No, "Error"), (137, OomKilled::Yes, "OOMKilled")]
+        {
+            let ContainerState::Exited(ending) = RUNNING.exited(exit(code), oom) else { panic!() };
+            assert_eq!((ending.reason.as_str(), ending.code as u32), (reason, code));
+            assert_eq!(ending.started_at, Timestamp::from_nanos(5));
+        }
+    }
+
+    fn any_state() -> impl Strategy<Value = ContainerState> {
+        let ending =
+            (1..9i64, 9..99i64, any::<i32>(), "[A-Z][a-z]*").prop_map(|(start, end, code, reason)| Ending {
+                started_at: Timestamp::from_nanos(start),
+                finished_at: Timestamp::from_nanos(end),
+                code,
+                reason,
+                message: String::new(),
+            });
+        prop_oneof![
+            Just(ContainerState::Created),
+            (1..99u32, 1..9i64)
+                .prop_map(|(pid, at)| ContainerState::Running { pid, started_at: Timestamp::from_nanos(at) }),
+            ending.prop_map(ContainerState::Exited),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_down_is_read_back(state in any_state()) {
+            let mut file = ContainerStatusFile::default();
+            state.to_file(&mut file);
+            prop_assert_eq!(ContainerState::from_file(&file), state);
+        }
+
+        #[test]
+        fn an_end_never_changes(state in any_state(), code in 0..300u32) {
+            let ended = state.exited(exit(code), OomKilled::No);
+            prop_assert!(ended.is_exited());
+            prop_assert_eq!(ended.exited(exit(code + 1), OomKilled::Yes), ended.clone());
+            prop_assert_eq!(ended.lost(Timestamp::now()), ended.clone());
+            prop_assert_eq!(ended.start_failed(Timestamp::now(), "x".into()), ended.clone());
+            prop_assert_eq!(ended.stop_step(), StopStep::Nothing);
+            prop_assert!(ended.may_start().is_err());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! StopContainer: the stop signal, time to follow it, SIGKILL.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::state::StopStep;
+use super::{Container, ContainerError, Containers};
+use crate::containerd::{All, ContainerdError};
+use crate::error::Kind;
+use crate::sandbox::end_task;
+use crate::signal::Signal;
+
+/// How long a container may take to end after SIGKILL before the call gives up on it.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
+
+impl Containers {
+    /// Stops a container and returns when its end is noted (CRI StopContainer). One that does not run is fine.
+    ///
+    /// The signal is delivered once, however many calls wait; each call waits for its own `grace`, so a later call
+    /// with less patience wins.
+    pub async fn stop(&self, container: &Container, grace: Duration) -> Result<(), ContainerError> {
+        match container.facts().state.stop_step() {
+            StopStep::Nothing => Ok(()),
+            StopStep::Reap => {
+                end_task(&self.inner().containerd, container.id.as_str())
+                    .await
+                    .map_err(container.failed("end the task"))?;
+                self.lost(container).await
+            }
+            StopStep::Signal => {
+                if !grace.is_zero() && self.end_gracefully(container, grace).await? {
+                    return Ok(());
+                }
+                self.kill(container).await
+            }
+        }
+    }
+
+    /// Whether it ended within its grace.
+    async fn end_gracefully(&self, container: &Container, grace: Duration) -> Result<bool, ContainerError> {
+        if !container.signalled.swap(true, Ordering::Relaxed) {
+            let sent = self.signal(container, stop_signal(container), All::No).await;
+            if sent.is_err() {
+                container.signalled.store(false, Ordering::Relaxed);
+            }
+            sent?;
+        }
+        Ok(tokio::time::timeout(grace, container.ended()).await.is_ok())
+    }
+
+    async fn kill(&self, container: &Container) -> Result<(), ContainerError> {
+        self.signal(container, Signal::KILL, All::Processes).await?;
+        let ended = async {
+            tokio::select! {
+                () = container.ended() => Ok(()),
+                // Besides the event: should that be lost with its connection, this call still ends.
+                exit = self.inner().containerd.wait(container.id.as_str(), None) => match exit {
+                    Ok(exit) => self.exited(container, exit).await,
+                    Err(error) if error.is_not_found() => { container.ended().await; Ok(()) }
+                    Err(error) => Err(container.failed("wait for the end")(error)),
+                },
+            }
+        };
+        let late = ContainerError::DoesNotEnd { id: container.id.clone(), limit: KILL_LIMIT };
+        tokio::time::timeout(KILL_LIMIT, ended).await.unwrap_or(Err(late))
+    }
+
+    /// Sends a signal; a process that has just ended is fine, its end is on its way.
+    async fn signal(&self, container: &Container, signal: Signal, all: All) -> Result<(), ContainerError> {
+        let over = |error: &ContainerdError| error.is_not_found() || error.kind() == Kind::FailedPrecondition;
+        match self.inner().containerd.kill(container.id.as_str(), None, signal, all).await {
+            Err(error) if over(&error) => Ok(()),
+            other => other.map_err(container.failed("signal the process")),
+        }
+    }
+}
+
+/// The CRI config's signal, else the one kept from the image, else SIGTERM.
+fn stop_signal(container: &Container) -> Signal {
+    let facts = container.facts();
+    let metadata = &facts.metadata;
+    let wanted = Signal::from_cri(metadata.config.stop_signal).ok().flatten();
+    wanted.or_else(|| metadata.stop_signal.parse().ok()).unwrap_or(Signal::TERM)
+}

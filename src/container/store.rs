@@ -1,0 +1,215 @@
+//! What is known of every container: one entry each, found by id or a unique prefix of it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{Mutex, watch};
+
+use super::accounts::AccountCache;
+use super::{ContainerError, ContainerState};
+use crate::config::Config;
+use crate::containerd::{Containerd, ContainerdError};
+use crate::id::{ContainerId, PodId};
+use crate::image::Images;
+use crate::io::ContainerIo;
+use crate::proto::cri;
+use crate::sandbox::Sandboxes;
+use crate::state::{ContainerMetadata, ContainerStatusFile, Making, Names, PrefixIndex, PrefixMatch};
+
+/// One container. Its facts are replaced whole, so that a reader never sees half a change.
+pub struct Container {
+    pub id: ContainerId,
+    pub pod: PodId,
+    facts: watch::Sender<Arc<ContainerFacts>>,
+    /// Held by create, start, the noting of an end, and remove: one of them at a time. Stop does not hold it while it
+    /// waits, so that a later stop with less patience wins.
+    pub(super) work: Mutex<()>,
+    /// The daemon's ends of the container's streams, from start to removal.
+    pub(super) io: Mutex<Option<ContainerIo>>,
+    /// The stop signal was sent: it is delivered once, however often StopContainer is called.
+    pub(super) signalled: AtomicBool,
+    /// containerd told of an OOM kill in its cgroup.
+    pub(super) oom: AtomicBool,
+}
+
+/// What may change of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerFacts {
+    /// As last written down, with what a newer writer may have added.
+    pub file: ContainerStatusFile,
+    pub metadata: ContainerMetadata,
+    pub state: ContainerState,
+    pub snapshotter: String,
+    /// From the stored spec: what ContainerStatus reports without asking anyone.
+    pub user: Option<cri::ContainerUser>,
+    pub cgroups_path: String,
+}
+
+/// All containers, and what it takes to run one. Cheap to clone.
+#[derive(Clone)]
+pub struct Containers(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub config: Arc<Config>,
+    pub containerd: Containerd,
+    pub images: Images,
+    pub sandboxes: Sandboxes,
+    pub names: Arc<Names<ContainerId>>,
+    pub making: Making<ContainerId, cri::CreateContainerRequest, ContainerError>,
+    pub accounts: AccountCache,
+    entries: RwLock<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_id: HashMap<ContainerId, Arc<Container>>,
+    index: PrefixIndex,
+}
+
+impl Container {
+    /// An entry with its first facts.
+    pub fn new(facts: ContainerFacts) -> Self {
+        Self {
+            id: facts.metadata.id.clone(),
+            pod: facts.metadata.sandbox_id.clone(),
+            facts: watch::Sender::new(Arc::new(facts)),
+            work: Mutex::default(),
+            io: Mutex::default(),
+            signalled: AtomicBool::default(),
+            oom: AtomicBool::default(),
+        }
+    }
+
+    /// What is known now.
+    pub fn facts(&self) -> Arc<ContainerFacts> {
+        self.facts.borrow().clone()
+    }
+
+    /// Changes the facts; whoever waits on them wakes.
+    pub fn change(&self, change: impl FnOnce(&mut ContainerFacts)) {
+        self.facts.send_modify(|facts| change(Arc::make_mut(facts)));
+    }
+
+    /// Waits until its end is noted.
+    pub async fn ended(&self) {
+        // The sender lives as long as `self`, so the wait can only end by the test.
+        let _ = self.facts.subscribe().wait_for(|facts| facts.state.is_exited()).await;
+    }
+
+    /// Whether this process has the container's streams open.
+    pub async fn has_io(&self) -> bool {
+        self.io.lock().await.is_some()
+    }
+
+    pub(super) fn failed(
+        &self,
+        step: &'static str,
+    ) -> impl FnOnce(ContainerdError) -> ContainerError + use<> {
+        let id = self.id.clone();
+        move |source| ContainerError::Containerd { step, id, source }
+    }
+}
+
+impl Containers {
+    /// An empty store over the mechanisms.
+    pub fn new(config: Arc<Config>, containerd: Containerd, images: Images, sandboxes: Sandboxes) -> Self {
+        let names = Arc::<Names<ContainerId>>::default();
+        Self(Arc::new(Inner {
+            config,
+            accounts: AccountCache::new(containerd.clone()),
+            containerd,
+            images,
+            sandboxes,
+            making: Making::new(names.clone()),
+            names,
+            entries: RwLock::default(),
+        }))
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    /// The sandboxes that these containers live in.
+    pub fn sandboxes(&self) -> &Sandboxes {
+        &self.0.sandboxes
+    }
+
+    /// `<root>/containers/<id>`: status file, image volumes.
+    pub fn root_dir(&self, id: &ContainerId) -> PathBuf {
+        self.0.config.root.join("containers").join(id.as_str())
+    }
+
+    /// `<state>/containers/<id>`: FIFOs.
+    pub fn state_dir(&self, id: &ContainerId) -> PathBuf {
+        self.0.config.state.join("containers").join(id.as_str())
+    }
+
+    /// The container with that id, or the only one whose id begins so. One in the making is not found.
+    ///
+    /// # Errors
+    /// [`ContainerError::NotFound`], [`ContainerError::Ambiguous`].
+    pub fn find(&self, id: &str) -> Result<Arc<Container>, ContainerError> {
+        let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+        match entries.index.find(id) {
+            PrefixMatch::Found(full) => match entries.by_id.get(full.as_str()) {
+                Some(found) if found.facts().state != ContainerState::Creating => Ok(found.clone()),
+                _ => Err(ContainerError::NotFound(id.to_owned())),
+            },
+            PrefixMatch::None => Err(ContainerError::NotFound(id.to_owned())),
+            PrefixMatch::Ambiguous => Err(ContainerError::Ambiguous(id.to_owned())),
+        }
+    }
+
+    /// The container with exactly that id, in the making or not.
+    pub fn entry(&self, id: &str) -> Option<Arc<Container>> {
+        self.0.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
+    /// Every container that is not in the making.
+    pub fn all(&self) -> Vec<Arc<Container>> {
+        let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let made = |container: &&Arc<Container>| container.facts().state != ContainerState::Creating;
+        entries.by_id.values().filter(made).cloned().collect()
+    }
+
+    /// Every container of a pod, in the making or not: who takes the pod down must miss none.
+    pub fn of_pod(&self, pod: &PodId) -> Vec<Arc<Container>> {
+        let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.by_id.values().filter(|container| container.pod == *pod).cloned().collect()
+    }
+
+    /// The caller of CreateContainer, or of a list, has seen this container.
+    pub fn seen(&self, container: &Container) {
+        self.0.making.known(&container.facts().metadata.name);
+    }
+
+    /// Takes a recovered container in, with its name. A name held by another is logged and borne.
+    pub fn adopt(&self, container: Arc<Container>) {
+        let name = container.facts().metadata.name.clone();
+        if let Err(taken) = self.0.names.reserve(&name, &container.id) {
+            tracing::warn!(container = %container.id, "two containers of one name: {taken}");
+        }
+        self.insert(container);
+    }
+
+    pub(super) fn insert(&self, container: Arc<Container>) {
+        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.index.insert(container.id.as_str());
+        entries.by_id.insert(container.id.clone(), container);
+    }
+
+    /// Forgets a container that is gone, and frees its name.
+    pub(super) fn forget(&self, container: &Container) {
+        {
+            let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+            entries.index.remove(container.id.as_str());
+            entries.by_id.remove(&container.id);
+        }
+        let name = container.facts().metadata.name.clone();
+        self.0.making.known(&name);
+        self.0.names.release(&name, &container.id);
+    }
+}

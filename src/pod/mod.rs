@@ -1,0 +1,76 @@
+//! What concerns a whole pod: its containers and its sandbox go down together.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use crate::container::{ContainerError, Containers};
+use crate::error::{Errors, Kind};
+use crate::id::PodId;
+use crate::sandbox::{Sandbox, SandboxError};
+
+/// A pod's way down failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("cannot {action} the containers of pod {id}")]
+    Containers { action: &'static str, id: PodId, source: Errors },
+}
+
+impl PodError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Sandbox(source) => source.kind(),
+            Self::Containers { .. } => Kind::Internal,
+        }
+    }
+}
+
+/// Kills every container, then takes the sandbox down (CRI StopPodSandbox). Idempotent; a pod that is not there is
+/// fine.
+pub async fn stop(containers: &Containers, id: &str) -> Result<(), PodError> {
+    let Some(sandbox) = found(containers, id)? else { return Ok(()) };
+    stop_containers(containers, &sandbox).await?;
+    Ok(containers.sandboxes().stop(&sandbox).await?)
+}
+
+/// Removes every container, then the sandbox, stopping what still runs (CRI RemovePodSandbox). Idempotent; a pod that
+/// is not there is fine.
+pub async fn remove(containers: &Containers, id: &str) -> Result<(), PodError> {
+    let Some(sandbox) = found(containers, id)? else { return Ok(()) };
+    let of_pod = containers.of_pod(&sandbox.id);
+    // A container's end must be noted before its removal: a kubelet that watches sees how each one ended.
+    stop_containers(containers, &sandbox).await?;
+    let removed = join_all(of_pod.iter().map(|container| containers.remove(container))).await;
+    all("remove", &sandbox, removed)?;
+    Ok(containers.sandboxes().remove(&sandbox).await?)
+}
+
+/// All at once: a pod's end takes as long as its slowest container, not as all of them.
+async fn stop_containers(containers: &Containers, sandbox: &Sandbox) -> Result<(), PodError> {
+    let of_pod = containers.of_pod(&sandbox.id);
+    let stopped = join_all(of_pod.iter().map(|container| containers.stop(container, Duration::ZERO))).await;
+    all("stop", sandbox, stopped)
+}
+
+fn all(
+    action: &'static str,
+    sandbox: &Sandbox,
+    results: Vec<Result<(), ContainerError>>,
+) -> Result<(), PodError> {
+    let mut errors = Errors::default();
+    for result in results {
+        errors.keep(result);
+    }
+    errors.into_result().map_err(|source| PodError::Containers { action, id: sandbox.id.clone(), source })
+}
+
+fn found(containers: &Containers, id: &str) -> Result<Option<std::sync::Arc<Sandbox>>, PodError> {
+    match containers.sandboxes().find(id) {
+        Ok(sandbox) => Ok(Some(sandbox)),
+        Err(SandboxError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

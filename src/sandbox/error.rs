@@ -1,0 +1,92 @@
+//! Why a sandbox could not be run, found or taken down.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::containerd::ContainerdError;
+use crate::error::{Errors, Kind};
+use crate::field::FieldError;
+use crate::id::PodId;
+use crate::image::ImageError;
+use crate::linux::LinuxError;
+use crate::network::NetworkError;
+use crate::spec::SpecError;
+use crate::state::{MakeError, Taken};
+
+/// A sandbox operation's failure.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error(transparent)]
+    Invalid(#[from] FieldError),
+    #[error(transparent)]
+    NameTaken(Taken),
+    /// The failure of the work that this request had joined, or started.
+    #[error(transparent)]
+    Run(Arc<SandboxError>),
+    #[error("running pod {0} was broken off; a repeat starts clean")]
+    BrokenOff(String),
+    #[error("pod sandbox {0:?} does not exist")]
+    NotFound(String),
+    #[error("{0:?} is the beginning of more than one pod sandbox's id")]
+    Ambiguous(String),
+    #[error("runtime handler {handler:?} is not configured (configured: {known})")]
+    UnknownHandler { handler: String, known: String },
+    #[error("pod sandbox {id} is {state}")]
+    NotReady { id: PodId, state: &'static str },
+    #[error("cannot {step} of pod sandbox {id}")]
+    Containerd { step: &'static str, id: PodId, source: ContainerdError },
+    #[error("cannot {step} of pod sandbox {id}")]
+    Linux { step: &'static str, id: PodId, source: LinuxError },
+    #[error("cannot {action} {path}", path = path.display())]
+    File { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot set up the network of pod sandbox {id}")]
+    Network { id: PodId, source: NetworkError },
+    #[error("cannot get the pause image")]
+    Image(#[source] ImageError),
+    #[error("cannot make the pause's spec")]
+    Spec(#[source] SpecError),
+    /// A step of the teardown failed; the others were done.
+    #[error("pod sandbox {id} is not wholly down")]
+    Teardown { id: PodId, source: Errors },
+    /// The run failed, and its undo too: the sandbox stays visible.
+    #[error("{run}; undoing it failed as well, RemovePodSandbox can finish it: {undo}")]
+    Undo { run: Box<SandboxError>, undo: Box<SandboxError> },
+    #[error("running pod sandbox {id} was broken off by a bug: {why}")]
+    Panicked { id: PodId, why: String },
+}
+
+impl SandboxError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid(_) => Kind::InvalidArgument,
+            Self::NameTaken(_) => Kind::AlreadyExists,
+            Self::Run(source) => source.kind(),
+            Self::BrokenOff(_) => Kind::Internal,
+            Self::NotFound(_) => Kind::NotFound,
+            Self::Ambiguous(_) | Self::UnknownHandler { .. } => Kind::InvalidArgument,
+            Self::NotReady { .. } => Kind::FailedPrecondition,
+            Self::Containerd { source, .. } => match source.kind() {
+                // The object that containerd misses is not the one that the caller named.
+                Kind::NotFound | Kind::AlreadyExists => Kind::Internal,
+                kind => kind,
+            },
+            Self::Linux { .. } | Self::File { .. } | Self::Panicked { .. } => Kind::Internal,
+            Self::Network { source, .. } => source.kind(),
+            Self::Image(source) => source.kind(),
+            Self::Spec(source) => source.kind(),
+            Self::Teardown { .. } => Kind::Internal,
+            Self::Undo { run, .. } => run.kind(),
+        }
+    }
+}
+
+impl From<MakeError<SandboxError>> for SandboxError {
+    fn from(error: MakeError<SandboxError>) -> Self {
+        match error {
+            MakeError::Taken(taken) => Self::NameTaken(taken),
+            MakeError::Failed(error) => Self::Run(error),
+            MakeError::BrokenOff(name) => Self::BrokenOff(name),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Runtime handlers: what a RuntimeClass' `handler` stands for on this node.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use oci_spec::runtime::Spec;
+
+use super::SandboxError;
+use crate::config::{Config, HandlerConfig};
+use crate::containerd::{Containerd, RuntimeSelection};
+use crate::network::Networks;
+use crate::proto::cri;
+
+/// One handler, ready to use. Cheap to clone.
+#[derive(Clone)]
+pub struct Handler {
+    pub name: String,
+    pub config: Arc<HandlerConfig>,
+    /// What the container records of its pods name.
+    pub runtime: RuntimeSelection,
+    /// Its `base_runtime_spec`.
+    pub base: Option<Arc<Spec>>,
+    pub networks: Networks,
+    pub snapshotter: String,
+    features: Arc<RwLock<Features>>,
+}
+
+/// What the handler's runtime can do, as it said itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    pub recursive_read_only: bool,
+    pub user_namespaces: bool,
+}
+
+/// All configured handlers.
+#[derive(Clone)]
+pub struct Handlers {
+    by_name: Arc<BTreeMap<String, Handler>>,
+    default: String,
+}
+
+/// Why a handler's configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    #[error("runtime.handlers.{handler}.options: {why}")]
+    Options { handler: String, why: String },
+    #[error("runtime.handlers.{handler}.base_runtime_spec: cannot read {path}", path = path.display())]
+    Unreadable { handler: String, path: PathBuf, source: std::io::Error },
+    #[error("runtime.handlers.{handler}.base_runtime_spec: {path} is not an OCI spec", path = path.display())]
+    NotASpec { handler: String, path: PathBuf, source: serde_json::Error },
+    #[error("runtime.default_handler: {0:?} is not among runtime.handlers")]
+    NoDefault(String),
+}
+
+impl Handler {
+    /// Whether pod and shim are plain processes of this node, as runc's are.
+    pub fn is_runc(&self) -> bool {
+        self.config.runtime_type == "io.containerd.runc.v2"
+    }
+
+    /// What the runtime can do.
+    pub fn features(&self) -> Features {
+        *self.features.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handlers {
+    /// Loads every handler: its base spec, and a watched CNI folder (handlers with the same one share it).
+    pub fn load(config: &Config) -> Result<Self, HandlerError> {
+        let mut networks = HashMap::new();
+        let mut by_name = BTreeMap::new();
+        for (name, handler) in &config.runtime.handlers {
+            by_name.insert(name.clone(), load(name, handler, config, &mut networks)?);
+        }
+        let default = config.runtime.default_handler.clone();
+        if !by_name.contains_key(&default) {
+            return Err(HandlerError::NoDefault(default));
+        }
+        Ok(Self { by_name: Arc::new(by_name), default })
+    }
+
+    /// The handler of that name; the empty name is the default's.
+    pub fn find(&self, name: &str) -> Result<&Handler, SandboxError> {
+        let known = if name.is_empty() { &self.default } else { name };
+        self.by_name.get(known).ok_or_else(|| SandboxError::UnknownHandler {
+            handler: name.to_owned(),
+            known: self.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The handler of pods that name none.
+    pub fn default_handler(&self) -> &Handler {
+        self.by_name.get(&self.default).expect("load has checked that the default exists")
+    }
+
+    /// All, in order of name.
+    pub fn all(&self) -> impl Iterator<Item = &Handler> {
+        self.by_name.values()
+    }
+
+    /// Asks each handler's runtime what it can do. What cannot be learnt counts as not there.
+    pub async fn learn_features(&self, containerd: &Containerd) {
+        for handler in self.by_name.values() {
+            let features = match containerd.runtime_features(&handler.runtime).await {
+                Ok(Some(told)) => Features::from_oci(&told),
+                Ok(None) => Features::default(),
+                Err(error) => {
+                    tracing::warn!(
+                        handler = handler.name,
+                        "cannot ask the runtime for its features: {error}"
+                    );
+                    Features::default()
+                }
+            };
+            *handler.features.write().unwrap_or_else(PoisonError::into_inner) = features;
+        }
+    }
+
+    /// As `Status` reports them: by name, then the default once more under the empty name (the kubelet looks there).
+    pub fn describe(&self) -> Vec<cri::RuntimeHandler> {
+        let row = |name: &str, handler: &Handler| {
+            let features = handler.features();
+            cri::RuntimeHandler {
+                name: name.to_owned(),
+                features: Some(cri::RuntimeHandlerFeatures {
+                    recursive_read_only_mounts: features.recursive_read_only,
+                    user_namespaces: features.user_namespaces,
+                    ..Default::default()
+                }),
+            }
+        };
+        let mut rows: Vec<_> = self.by_name.iter().map(|(name, handler)| row(name, handler)).collect();
+        rows.push(row("", self.default_handler()));
+        rows
+    }
+}
+
+impl Features {
+    /// Reads the runtime's own answer (OCI runtime spec, features.md).
+    fn from_oci(told: &serde_json::Value) -> Self {
+        let mount_options = told.pointer("/mountOptions").and_then(serde_json::Value::as_array);
+        let namespaces = told.pointer("/linux/namespaces").and_then(serde_json::Value::as_array);
+        let idmap = told.pointer("/linux/mountExtensions/idmap/enabled").and_then(serde_json::Value::as_bool);
+        let has = |list: Option<&Vec<serde_json::Value>>, word: &str| {
+            list.is_some_and(|l| l.iter().any(|v| v == word))
+        };
+        Self {
+            // mount_setattr(2), which recursion needs, came with Linux 5.12.
+            recursive_read_only: has(mount_options, "rro")
+                && crate::linux::process::kernel_version() >= (5, 12),
+            user_namespaces: has(namespaces, "user") && idmap == Some(true),
+        }
+    }
+}
+
+fn load(
+    name: &str,
+    handler: &HandlerConfig,
+    config: &Config,
+    networks: &mut HashMap<(PathBuf, usize), Networks>,
+) -> Result<Handler, HandlerError> {
+    let runtime = RuntimeSelection::from_handler(handler)
+        .map_err(|why| HandlerError::Options { handler: name.to_owned(), why })?;
+    let base = handler.base_runtime_spec.as_ref().map(|path| load_base(name, path)).transpose()?;
+    let mut network = config.network.clone();
+    network.conf_dir = handler.cni_conf_dir.clone().unwrap_or(network.conf_dir);
+    network.max_conf_num = handler.cni_max_conf_num.unwrap_or(network.max_conf_num);
+    let networks = networks
+        .entry((network.conf_dir.clone(), network.max_conf_num))
+        .or_insert_with(|| Networks::watch(network))
+        .clone();
+    Ok(Handler {
+        name: name.to_owned(),
+        runtime,
+        base,
+        networks,
+        snapshotter: handler.snapshotter.clone().unwrap_or_else(|| config.image.snapshotter.clone()),
+        config: Arc::new(handler.clone()),
+        features: Arc::default(),
+    })
+}
+
+fn load_base(handler: &str, path: &std::path::Path) -> Result<Arc<Spec>, HandlerError> {
+    let (handler, path) = (handler.to_owned(), path.to_owned());
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(HandlerError::Unreadable { handler, path, source }),
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(spec) => Ok(Arc::new(spec)),
+        Err(source) => Err(HandlerError::NotASpec { handler, path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_read_from_the_runtimes_own_words() {
+        let told = serde_json::json!({
+            "mountOptions": ["ro", "rro"],
+            "linux": {"namespaces": ["user", "pid"], "mountExtensions": {"idmap": {"enabled": true}}},
+        });
+        let features = Features::from_oci(&told);
+        assert!(features.user_namespaces);
+        assert_eq!(features.recursive_read_only, crate::linux::process::kernel_version() >= (5, 12));
+        assert_eq!(Features::from_oci(&serde_json::json!({})), Features::default());
+    }
+}

@@ -1,0 +1,27 @@
+//! The pause sandbox: a pod's namespaces, network and shared files, and the process that holds them.
+//!
+//! ```text
+//! run.rs       check · name · record · netns · (CNI ADD beside task create) · start
+//! teardown.rs  the one way down, idempotent: a failed run, a stop, a removal and recovery all take it
+//! store.rs     what is known of every sandbox, by id
+//! state.rs     what may follow what
+//! ```
+//!
+//! Invariant: the record in containerd comes before, and goes after, all else that a sandbox owns.
+
+mod check;
+mod error;
+mod files;
+mod handler;
+mod node;
+mod run;
+mod state;
+mod store;
+mod teardown;
+
+pub use error::SandboxError;
+pub use handler::{Handler, Handlers};
+pub use node::load_facts;
+pub use state::SandboxState;
+pub use store::{Sandbox, SandboxFacts, Sandboxes};
+pub(crate) use teardown::{delete_task, end_task, gone_is_fine};

@@ -1,0 +1,371 @@
+//! RunPodSandbox: from a checked config to a pause that holds the pod's namespaces.
+//!
+//! The record comes first, so that whatever a crash leaves behind has an owner. CNI ADD and the task's creation run
+//! side by side where that is safe. A failure is undone by the teardown that a removal takes, once both have ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use oci_spec::runtime::Spec;
+
+use super::check::{self, Checked, IpcKind, NetworkKind};
+use super::teardown::Extent;
+use super::{Handler, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes, files};
+use crate::containerd::{ContainerRecord, NewTask, StdioPaths, TypedBlob};
+use crate::error::Kind;
+use crate::id::{PodId, SnapshotKey};
+use crate::image::Image;
+use crate::linux::netns;
+use crate::network::PodNetwork;
+use crate::proto::cri;
+use crate::spec::{self, PauseSpec};
+use crate::state::{SANDBOX_METADATA_TYPE, SandboxMetadata};
+use crate::time::Timestamp;
+
+/// The label by which cAdvisor, `ctr` users and recovery tell sandboxes from containers (contract §2).
+pub(super) const KIND_LABEL: (&str, &str) = ("io.cri-containerd.kind", "sandbox");
+/// Sysctls that every pod gets do not look at network devices; any other `net.*` might (design, "How a pod starts").
+const HARMLESS_SYSCTLS: [&str; 2] = ["net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"];
+
+impl Sandboxes {
+    /// Runs a sandbox, or joins the equal request that is doing so; its id (CRI RunPodSandbox).
+    ///
+    /// The work outlives a caller that goes away; its result waits for the repeat of the call.
+    pub async fn run(&self, request: cri::RunPodSandboxRequest) -> Result<PodId, SandboxError> {
+        let config = crate::field::required("config", request.config.as_ref())?;
+        let checked = check::check(config)?;
+        let handler = self.handlers().find(&request.runtime_handler)?.clone();
+        let id = PodId::generate();
+        let name = checked.name.clone();
+        let plan = Plan { sandboxes: self.clone(), id: id.clone(), config: config.clone(), handler, checked };
+        Ok(self.inner().making.make(&name, request, id, plan.carry_out()).await?)
+    }
+}
+
+/// One run: everything that is decided before anything is made.
+struct Plan {
+    sandboxes: Sandboxes,
+    id: PodId,
+    config: cri::PodSandboxConfig,
+    handler: Handler,
+    checked: Checked,
+}
+
+/// Whether ADD and the task's creation may overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    SideBySide,
+    NetworkFirst,
+}
+
+impl Plan {
+    /// Brings the sandbox up, and everything down again if that fails.
+    async fn carry_out(self) -> Result<(), SandboxError> {
+        let (sandboxes, id) = (self.sandboxes.clone(), self.id.clone());
+        let sandbox = Arc::new(Sandbox::new(SandboxFacts {
+            created_at: Timestamp::now(),
+            metadata: self.metadata(),
+            state: SandboxState::Starting,
+        }));
+        sandboxes.insert(sandbox.clone());
+        let _work = sandbox.work.lock().await;
+        // A task of its own, so that even a panic is followed by the teardown.
+        let up = tokio::spawn({
+            let sandbox = sandbox.clone();
+            async move { self.bring_up(&sandbox).await }
+        });
+        let Err(run) =
+            up.await.unwrap_or_else(|why| Err(SandboxError::Panicked { id, why: why.to_string() }))
+        else {
+            return Ok(());
+        };
+        match sandboxes.take_down(&sandbox, Extent::Remove).await {
+            Ok(()) => Err(run),
+            Err(undo) => {
+                sandbox.change(|facts| facts.state = SandboxState::Unknown);
+                Err(SandboxError::Undo { run: Box::new(run), undo: Box::new(undo) })
+            }
+        }
+    }
+
+    async fn bring_up(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        let image = self
+            .sandboxes
+            .inner()
+            .images
+            .pause(&self.handler.snapshotter)
+            .await
+            .map_err(SandboxError::Image)?;
+        let spec = self.spec(sandbox, &image)?;
+        self.create_record(sandbox, &image, &spec).await?;
+        files::make_dir(&self.sandboxes.root_dir(&self.id))?;
+        if self.checked.network == NetworkKind::Pod {
+            let path = sandbox.facts().metadata.netns_path.clone();
+            netns::create(&path).await.map_err(|source| self.linux("make the network namespace", source))?;
+        }
+        match order(&self.handler, &spec) {
+            Order::SideBySide => {
+                // Both are awaited even when one fails: an undo must never overtake what it undoes.
+                let (network, task) = tokio::join!(self.attach(sandbox), self.create_task(&image));
+                network?;
+                task?;
+            }
+            Order::NetworkFirst => {
+                self.attach(sandbox).await?;
+                self.create_task(&image).await?;
+            }
+        }
+        self.start(sandbox).await
+    }
+
+    fn metadata(&self) -> SandboxMetadata {
+        let config = &self.sandboxes.inner().config;
+        SandboxMetadata {
+            id: self.id.clone(),
+            name: self.checked.name.clone(),
+            config: self.config.clone(),
+            netns_path: match self.checked.network {
+                NetworkKind::Pod => netns::choose_path(&config.network.netns_dir),
+                NetworkKind::Node => Default::default(),
+            },
+            ip: String::new(),
+            additional_ips: Vec::new(),
+            runtime_handler: self.handler.name.clone(),
+            cni_result: serde_json::Value::Null,
+            process_label: String::new(),
+            unknown: Default::default(),
+        }
+    }
+
+    fn spec(&self, sandbox: &Sandbox, image: &Image) -> Result<Spec, SandboxError> {
+        let netns = sandbox.facts().metadata.netns_path.clone();
+        let seccomp_profile = self.seccomp_profile()?;
+        let shm = match self.checked.ipc {
+            IpcKind::Pod => files::shm_dir(&self.sandboxes, &self.id),
+            IpcKind::Node => "/dev/shm".into(),
+        };
+        spec::pause(&PauseSpec {
+            id: &self.id,
+            config: &self.config,
+            image: &image.config,
+            image_name: self.sandboxes.inner().images.pause_name(),
+            netns: (self.checked.network == NetworkKind::Pod).then_some(netns.as_path()),
+            sandbox_dir: &self.sandboxes.root_dir(&self.id),
+            shm: &shm,
+            runtime: &self.sandboxes.inner().config.runtime,
+            handler: &self.handler.config,
+            seccomp_profile: seccomp_profile.as_deref(),
+            process_label: "",
+            mount_label: "",
+            node: &self.sandboxes.node(),
+        })
+        .map_err(SandboxError::Spec)
+    }
+
+    /// The bytes of the localhost profile that the config names.
+    fn seccomp_profile(&self) -> Result<Option<Vec<u8>>, SandboxError> {
+        let runtime = &self.sandboxes.inner().config.runtime;
+        let path = spec::pause_seccomp_path(&self.config, runtime).map_err(SandboxError::Spec)?;
+        let read = |path: &str| {
+            std::fs::read(path).map_err(|source| {
+                let why = format!("cannot read {path:?}: {source}");
+                crate::field::error("config.linux.security_context.seccomp.localhost_ref", why)
+            })
+        };
+        Ok(path.map(read).transpose()?)
+    }
+
+    /// Writes the record that owns all that follows. Its snapshot need not exist yet, and is safe from garbage
+    /// collection from its first moment, because this record names it: no lease is needed.
+    async fn create_record(&self, sandbox: &Sandbox, image: &Image, spec: &Spec) -> Result<(), SandboxError> {
+        let facts = sandbox.facts();
+        let record = ContainerRecord {
+            id: self.id.to_string(),
+            labels: self.labels(image),
+            image: self.sandboxes.inner().images.pause_name().to_owned(),
+            runtime: self.handler.runtime.clone(),
+            spec: serde_json::to_vec(spec).expect("a spec has only string keys"),
+            snapshotter: self.handler.snapshotter.clone(),
+            snapshot_key: SnapshotKey::from(&self.id),
+            created_at: Timestamp::NEVER,
+            extensions: BTreeMap::from([(SANDBOX_METADATA_TYPE.0.to_owned(), extension(&facts.metadata))]),
+        };
+        let containerd = &self.sandboxes.inner().containerd;
+        let stored = containerd
+            .create_container(&record)
+            .await
+            .map_err(|source| self.containerd("create the record", source))?;
+        sandbox.change(|facts| facts.created_at = stored.created_at);
+        Ok(())
+    }
+
+    fn labels(&self, image: &Image) -> BTreeMap<String, String> {
+        let mut labels: BTreeMap<_, _> =
+            image.config.labels().clone().unwrap_or_default().into_iter().collect();
+        labels.extend(self.config.labels.clone());
+        labels.insert(KIND_LABEL.0.into(), KIND_LABEL.1.into());
+        labels
+    }
+
+    /// ADD on every network, and its result kept in the record.
+    async fn attach(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        let containerd = &self.sandboxes.inner().containerd;
+        let created = async {
+            let metadata = extension(&sandbox.facts().metadata);
+            let made = containerd.create_sandbox_record(
+                self.id.as_str(),
+                &self.checked.name,
+                &self.handler.runtime,
+                metadata,
+            );
+            match made.await {
+                // containerd 1.6 keeps no such records.
+                Err(error) if error.kind() == Kind::Unimplemented => Ok(()),
+                other => other.map_err(|source| self.containerd("create the sandbox store's record", source)),
+            }
+        };
+        if self.checked.network == NetworkKind::Node {
+            return created.await;
+        }
+        let pod = pod_network(&self.sandboxes, &sandbox.facts().metadata)?;
+        let (created, attached) = tokio::join!(created, self.handler.networks.attach(&pod));
+        let attached = attached.map_err(|source| SandboxError::Network { id: self.id.clone(), source })?;
+        created?;
+        sandbox.change(|facts| {
+            let mut ips = attached.ips.iter().map(ToString::to_string);
+            facts.metadata.ip = ips.next().unwrap_or_default();
+            facts.metadata.additional_ips = ips.collect();
+            facts.metadata.cni_result = attached.result;
+        });
+        self.sandboxes.store_metadata(sandbox).await
+    }
+
+    /// Snapshot, files and a task that only waits to be started.
+    async fn create_task(&self, image: &Image) -> Result<(), SandboxError> {
+        let containerd = &self.sandboxes.inner().containerd;
+        let key = SnapshotKey::from(&self.id);
+        let snapshot = async {
+            containerd
+                .prepare_snapshot(
+                    &self.handler.snapshotter,
+                    &key,
+                    Some(&image.chain_id),
+                    &self.snapshot_labels(),
+                )
+                .await
+                .map_err(|source| self.containerd("prepare the snapshot", source))
+        };
+        let files = async {
+            let (sandboxes, id, config, ipc) =
+                (self.sandboxes.clone(), self.id.clone(), self.config.clone(), self.checked.ipc);
+            let written =
+                tokio::task::spawn_blocking(move || files::write(&sandboxes, &id, &config, ipc)).await;
+            written.unwrap_or_else(|why| {
+                Err(SandboxError::Panicked { id: self.id.clone(), why: why.to_string() })
+            })
+        };
+        let (rootfs, files) = tokio::join!(snapshot, files);
+        files?;
+        let task = NewTask {
+            container_id: self.id.to_string(),
+            rootfs: rootfs?,
+            stdio: StdioPaths::default(),
+            runtime_path: self.handler.config.runtime_path.clone(),
+        };
+        containerd
+            .create_task(&task)
+            .await
+            .map_err(|source| self.containerd("create the pause task", source))?;
+        Ok(())
+    }
+
+    /// Pod annotations that snapshotters read (contract §3).
+    fn snapshot_labels(&self) -> BTreeMap<String, String> {
+        let annotations = self.config.annotations.iter();
+        let meant = annotations.filter(|(key, _)| key.starts_with("containerd.io/snapshot/"));
+        meant.map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    async fn start(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        let containerd = &self.sandboxes.inner().containerd;
+        let pid = containerd
+            .start_task(self.id.as_str())
+            .await
+            .map_err(|source| self.containerd("start the pause task", source))?;
+        // An exit that was seen in between must stay seen.
+        sandbox.change(|facts| {
+            if facts.state == SandboxState::Starting {
+                facts.state = SandboxState::Ready { pid };
+            }
+        });
+        sandbox.pause_pid().map(drop)
+    }
+
+    fn containerd(&self, step: &'static str, source: crate::containerd::ContainerdError) -> SandboxError {
+        SandboxError::Containerd { step, id: self.id.clone(), source }
+    }
+
+    fn linux(&self, step: &'static str, source: crate::linux::LinuxError) -> SandboxError {
+        SandboxError::Linux { step, id: self.id.clone(), source }
+    }
+}
+
+impl Sandboxes {
+    /// Writes a sandbox's metadata to its record, and to containerd's sandbox store where there is one.
+    pub(super) async fn store_metadata(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        let containerd = &self.inner().containerd;
+        let blob = extension(&sandbox.facts().metadata);
+        let id = sandbox.id.as_str();
+        let (record, store) = tokio::join!(
+            containerd.set_extension(id, SANDBOX_METADATA_TYPE.0, blob.clone()),
+            containerd.set_sandbox_metadata(id, blob),
+        );
+        let store = match store {
+            Err(error) if matches!(error.kind(), Kind::Unimplemented | Kind::NotFound) => Ok(()),
+            other => other,
+        };
+        record.and(store).map_err(|source| SandboxError::Containerd {
+            step: "keep the metadata",
+            id: sandbox.id.clone(),
+            source,
+        })
+    }
+}
+
+/// What CNI plugins are told of the pod, made anew from its metadata: for ADD, and for DEL after any restart.
+pub(super) fn pod_network(
+    sandboxes: &Sandboxes,
+    metadata: &SandboxMetadata,
+) -> Result<PodNetwork, SandboxError> {
+    let config = &metadata.config;
+    let checked = check::check(config)?;
+    let names = config.metadata.clone().unwrap_or_default();
+    Ok(PodNetwork {
+        id: metadata.id.clone(),
+        namespace: names.namespace,
+        name: names.name,
+        uid: names.uid,
+        netns: netns::is_pinned(&metadata.netns_path).then(|| metadata.netns_path.clone()),
+        port_mappings: checked.port_mappings,
+        bandwidth: checked.bandwidth,
+        dns: config.dns_config.clone(),
+        cgroup_parent: config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default(),
+        annotations: crate::field::ordered(&config.annotations),
+        lock_path: sandboxes.root_dir(&metadata.id).join("cni.lock"),
+    })
+}
+
+/// Whether ADD may run while the runtime creates the task: not with VMs, hooks that look at the network, or sysctls
+/// of devices that ADD makes.
+fn order(handler: &Handler, spec: &Spec) -> Order {
+    let hooks = spec.hooks().is_some();
+    let sysctls = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+    let device_sysctls = sysctls.is_some_and(|sysctls| {
+        sysctls.keys().any(|key| key.starts_with("net.") && !HARMLESS_SYSCTLS.contains(&key.as_str()))
+    });
+    if handler.is_runc() && !hooks && !device_sysctls { Order::SideBySide } else { Order::NetworkFirst }
+}
+
+fn extension(metadata: &SandboxMetadata) -> TypedBlob {
+    TypedBlob { type_url: SANDBOX_METADATA_TYPE.1.to_owned(), value: metadata.to_json() }
+}

@@ -1,0 +1,201 @@
+//! What is known of every sandbox: one entry each, found by id or a unique prefix of it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{Mutex, watch};
+
+use super::{Handlers, SandboxError, SandboxState};
+use crate::config::Config;
+use crate::containerd::Containerd;
+use crate::id::PodId;
+use crate::image::Images;
+use crate::proto::cri;
+use crate::spec::NodeFacts;
+use crate::state::{Making, Names, PrefixIndex, PrefixMatch, SandboxMetadata};
+use crate::time::Timestamp;
+
+/// One sandbox. Its facts are replaced whole, so that a reader never sees half a change.
+#[derive(Debug)]
+pub struct Sandbox {
+    pub id: PodId,
+    facts: watch::Sender<Arc<SandboxFacts>>,
+    /// Held by whatever brings the sandbox up or down: one such operation at a time.
+    pub(super) work: Mutex<()>,
+}
+
+/// What may change of a sandbox.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SandboxFacts {
+    /// As containerd has it.
+    pub created_at: Timestamp,
+    pub metadata: SandboxMetadata,
+    pub state: SandboxState,
+}
+
+/// All sandboxes, and what it takes to run one. Cheap to clone.
+#[derive(Clone)]
+pub struct Sandboxes(Arc<Inner>);
+
+pub(super) struct Inner {
+    pub config: Arc<Config>,
+    pub containerd: Containerd,
+    pub images: Images,
+    pub handlers: Handlers,
+    pub names: Arc<Names<PodId>>,
+    pub making: Making<PodId, cri::RunPodSandboxRequest, SandboxError>,
+    node: RwLock<Arc<NodeFacts>>,
+    entries: RwLock<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    by_id: HashMap<PodId, Arc<Sandbox>>,
+    index: PrefixIndex,
+}
+
+impl Sandbox {
+    /// An entry with its first facts.
+    pub fn new(facts: SandboxFacts) -> Self {
+        let id = facts.metadata.id.clone();
+        Self { id, facts: watch::Sender::new(Arc::new(facts)), work: Mutex::default() }
+    }
+
+    /// What is known now.
+    pub fn facts(&self) -> Arc<SandboxFacts> {
+        self.facts.borrow().clone()
+    }
+
+    /// The state now.
+    pub fn state(&self) -> SandboxState {
+        self.facts.borrow().state
+    }
+
+    /// The pause's pid while the sandbox is ready.
+    ///
+    /// # Errors
+    /// [`SandboxError::NotReady`] when it is not.
+    pub fn pause_pid(&self) -> Result<u32, SandboxError> {
+        let state = self.state();
+        state.pause_pid().ok_or_else(|| SandboxError::NotReady { id: self.id.clone(), state: state.name() })
+    }
+
+    /// Changes the facts; whoever waits on them wakes.
+    pub fn change(&self, change: impl FnOnce(&mut SandboxFacts)) {
+        self.facts.send_modify(|facts| change(Arc::make_mut(facts)));
+    }
+}
+
+impl Sandboxes {
+    /// An empty store over the mechanisms.
+    pub fn new(
+        config: Arc<Config>,
+        containerd: Containerd,
+        images: Images,
+        handlers: Handlers,
+        node: NodeFacts,
+    ) -> Self {
+        let names = Arc::<Names<PodId>>::default();
+        Self(Arc::new(Inner {
+            config,
+            containerd,
+            images,
+            handlers,
+            making: Making::new(names.clone()),
+            names,
+            node: RwLock::new(Arc::new(node)),
+            entries: RwLock::default(),
+        }))
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    /// The runtime handlers, for containers of the same pods.
+    pub fn handlers(&self) -> &Handlers {
+        &self.0.handlers
+    }
+
+    /// What the node is and allows, as last looked up.
+    pub fn node(&self) -> Arc<NodeFacts> {
+        self.0.node.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the node's facts: containerd may have come back with other privileges.
+    pub fn set_node(&self, node: NodeFacts) {
+        *self.0.node.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(node);
+    }
+
+    /// `<root>/sandboxes/<id>`: hostname, hosts, resolv.conf.
+    pub fn root_dir(&self, id: &PodId) -> PathBuf {
+        self.0.config.root.join("sandboxes").join(id.as_str())
+    }
+
+    /// `<state>/sandboxes/<id>`: what a reboot wipes.
+    pub fn state_dir(&self, id: &PodId) -> PathBuf {
+        self.0.config.state.join("sandboxes").join(id.as_str())
+    }
+
+    /// The sandbox with that id, or the only one whose id begins so. One in the making is not found.
+    ///
+    /// # Errors
+    /// [`SandboxError::NotFound`], [`SandboxError::Ambiguous`].
+    pub fn find(&self, id: &str) -> Result<Arc<Sandbox>, SandboxError> {
+        let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+        match entries.index.find(id) {
+            PrefixMatch::Found(full) => match entries.by_id.get(full.as_str()) {
+                Some(sandbox) if sandbox.state() != SandboxState::Starting => Ok(sandbox.clone()),
+                _ => Err(SandboxError::NotFound(id.to_owned())),
+            },
+            PrefixMatch::None => Err(SandboxError::NotFound(id.to_owned())),
+            PrefixMatch::Ambiguous => Err(SandboxError::Ambiguous(id.to_owned())),
+        }
+    }
+
+    /// The sandbox with exactly that id, in the making or not.
+    pub fn entry(&self, id: &str) -> Option<Arc<Sandbox>> {
+        self.0.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
+    /// Every sandbox that is not in the making.
+    pub fn all(&self) -> Vec<Arc<Sandbox>> {
+        let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.by_id.values().filter(|sandbox| sandbox.state() != SandboxState::Starting).cloned().collect()
+    }
+
+    /// The caller of RunPodSandbox, or of a list, has seen this sandbox: a repeat of its request is a conflict now.
+    pub fn seen(&self, sandbox: &Sandbox) {
+        self.0.making.known(&sandbox.facts().metadata.name);
+    }
+
+    /// Takes a recovered sandbox in, with its name.
+    ///
+    /// A name that another one holds is logged and borne: refusing to start would strand both (contract §2).
+    pub fn adopt(&self, sandbox: Arc<Sandbox>) {
+        let name = sandbox.facts().metadata.name.clone();
+        if let Err(taken) = self.0.names.reserve(&name, &sandbox.id) {
+            tracing::warn!(pod = %sandbox.id, "two pod sandboxes of one name: {taken}");
+        }
+        self.insert(sandbox);
+    }
+
+    pub(super) fn insert(&self, sandbox: Arc<Sandbox>) {
+        let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.index.insert(sandbox.id.as_str());
+        entries.by_id.insert(sandbox.id.clone(), sandbox);
+    }
+
+    /// Forgets a sandbox that is gone, and frees its name.
+    pub(super) fn forget(&self, sandbox: &Sandbox) {
+        {
+            let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
+            entries.index.remove(sandbox.id.as_str());
+            entries.by_id.remove(&sandbox.id);
+        }
+        let name = sandbox.facts().metadata.name.clone();
+        self.0.making.known(&name);
+        self.0.names.release(&name, &sandbox.id);
+    }
+}

@@ -1,0 +1,202 @@
+//! The one way down. Every step is idempotent and tolerates having been done, so that a failed run, StopPodSandbox,
+//! RemovePodSandbox, their repeats and recovery can all take it; every step is tried even after another failed.
+
+use std::time::Duration;
+
+use super::run::pod_network;
+use super::{Sandbox, SandboxError, SandboxState, Sandboxes, files};
+use crate::containerd::{All, Containerd, ContainerdError, Exit};
+use crate::error::{Errors, Kind};
+use crate::id::SnapshotKey;
+use crate::linux::netns;
+use crate::signal::Signal;
+use crate::time::Timestamp;
+
+/// How long a killed process may take to end before the teardown gives up on it (a process in uninterruptible sleep).
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+/// Deleting a task right after its exit can meet a shim that has not noticed yet: tries, and the pause between them.
+const DELETE_TRIES: u32 = 20;
+const DELETE_PAUSE: Duration = Duration::from_millis(50);
+
+/// How far down a teardown goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Nothing runs or is attached any more; record and files stay.
+    Stop,
+    /// Nothing is left.
+    Remove,
+}
+
+impl Sandboxes {
+    /// Ends the pause, detaches the network, unpins the namespaces (CRI StopPodSandbox, without its containers).
+    pub async fn stop(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        let _work = sandbox.work.lock().await;
+        self.take_down(sandbox, Extent::Stop).await
+    }
+
+    /// Stops, then removes all that is left (CRI RemovePodSandbox, without its containers).
+    pub async fn remove(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        let _work = sandbox.work.lock().await;
+        self.take_down(sandbox, Extent::Remove).await
+    }
+
+    /// Notes that the pause has ended, and reaps its task.
+    pub async fn pause_exited(&self, sandbox: &Sandbox, exit: Exit) {
+        sandbox.change(|facts| facts.state = facts.state.pause_ended(exit.at));
+        let _work = sandbox.work.lock().await;
+        if let Err(error) = delete_task(&self.inner().containerd, sandbox.id.as_str()).await {
+            tracing::warn!(pod = %sandbox.id, "the ended pause's task stays until the sandbox is stopped: {error}");
+        }
+    }
+
+    /// The caller holds the sandbox's work lock.
+    pub(super) async fn take_down(&self, sandbox: &Sandbox, extent: Extent) -> Result<(), SandboxError> {
+        let mut errors = Errors::default();
+        // Side by side: DEL needs no living pause, the pause no network.
+        let (pause, network) = tokio::join!(self.end_pause(sandbox), self.detach(sandbox));
+        errors.keep(pause);
+        errors.keep(network);
+        errors.keep(self.blocking(sandbox, files::unmount).await);
+        if errors.is_empty() {
+            sandbox.change(|facts| facts.state = facts.state.torn_down(Timestamp::now()));
+        }
+        if extent == Extent::Remove && errors.is_empty() {
+            self.remove_rest(sandbox, &mut errors).await;
+        }
+        errors.into_result().map_err(|source| SandboxError::Teardown { id: sandbox.id.clone(), source })
+    }
+
+    async fn end_pause(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        end_task(&self.inner().containerd, sandbox.id.as_str()).await.map_err(|source| {
+            SandboxError::Containerd { step: "end the pause", id: sandbox.id.clone(), source }
+        })
+    }
+
+    async fn detach(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        let facts = sandbox.facts();
+        let metadata = &facts.metadata;
+        if metadata.netns_path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let handler = match self.handlers().find(&metadata.runtime_handler) {
+            Ok(handler) => handler,
+            // The handler is gone from the configuration; the default's plugins still know the cached network.
+            Err(_) => self.handlers().default_handler(),
+        };
+        let pod = pod_network(self, metadata)?;
+        handler
+            .networks
+            .detach(&pod)
+            .await
+            .map_err(|source| SandboxError::Network { id: sandbox.id.clone(), source })?;
+        netns::remove(&metadata.netns_path).await.map_err(|source| SandboxError::Linux {
+            step: "remove the network namespace",
+            id: sandbox.id.clone(),
+            source,
+        })
+    }
+
+    /// Files, snapshot, records: the container record last, as long as it stands the sandbox is known.
+    async fn remove_rest(&self, sandbox: &Sandbox, errors: &mut Errors) {
+        let containerd = &self.inner().containerd;
+        let id = sandbox.id.as_str();
+        let key = SnapshotKey::from(&sandbox.id);
+        let fail = |step: &'static str| {
+            move |source: ContainerdError| SandboxError::Containerd { step, id: sandbox.id.clone(), source }
+        };
+        let snapshotter = self.snapshotter_of(sandbox);
+        let lease = crate::id::LeaseId::new(id);
+        let (files, snapshot, store, lease) = tokio::join!(
+            self.blocking(sandbox, files::remove),
+            containerd.remove_snapshot(&snapshotter, &key),
+            containerd.delete_sandbox_record(id),
+            // The built-in plugin makes one for each sandbox; an adopted one still has it.
+            containerd.delete_lease(&lease),
+        );
+        errors.keep(files);
+        errors.keep(gone_is_fine(snapshot).map_err(fail("remove the snapshot")));
+        errors.keep(gone_is_fine(store).map_err(fail("delete the sandbox store's record")));
+        errors.keep(gone_is_fine(lease).map_err(fail("delete the lease")));
+        if !errors.is_empty() {
+            return;
+        }
+        let record = gone_is_fine(containerd.delete_container(id).await).map_err(fail("delete the record"));
+        if errors.keep(record).is_some() {
+            self.forget(sandbox);
+        }
+    }
+
+    fn snapshotter_of(&self, sandbox: &Sandbox) -> String {
+        let facts = sandbox.facts();
+        let handler = self.handlers().find(&facts.metadata.runtime_handler);
+        handler.unwrap_or_else(|_| self.handlers().default_handler()).snapshotter.clone()
+    }
+
+    async fn blocking(
+        &self,
+        sandbox: &Sandbox,
+        work: fn(&Sandboxes, &crate::id::PodId) -> Result<(), SandboxError>,
+    ) -> Result<(), SandboxError> {
+        let (sandboxes, id) = (self.clone(), sandbox.id.clone());
+        tokio::task::spawn_blocking(move || work(&sandboxes, &id)).await.unwrap_or_else(|why| {
+            Err(SandboxError::Panicked { id: sandbox.id.clone(), why: why.to_string() })
+        })
+    }
+}
+
+/// Kills a task's processes, waits for the end and deletes the task. One that is not there is fine.
+pub(crate) async fn end_task(containerd: &Containerd, id: &str) -> Result<(), ContainerdError> {
+    match containerd.kill(id, None, Signal::KILL, All::Processes).await {
+        Ok(()) => await_end(containerd, id).await?,
+        Err(error) if error.is_not_found() => {}
+        // A task that has ended refuses the signal, in words that differ by release: its deletion tells.
+        Err(error) if error.kind() == Kind::Unavailable => return Err(error),
+        Err(error) => tracing::debug!(id, "kill: {error}"),
+    }
+    delete_task(containerd, id).await.map(drop)
+}
+
+async fn await_end(containerd: &Containerd, id: &str) -> Result<(), ContainerdError> {
+    match tokio::time::timeout(KILL_LIMIT, containerd.wait(id, None)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) if error.is_not_found() => Ok(()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(ContainerdError::Deadline {
+            action: "see the end of",
+            object: id.to_owned(),
+            limit: KILL_LIMIT,
+        }),
+    }
+}
+
+/// Deletes an ended task. A missing one is asked for all the same: only that ends an orphaned shim (contract §1).
+pub(crate) async fn delete_task(containerd: &Containerd, id: &str) -> Result<Option<Exit>, ContainerdError> {
+    let mut tries = 1;
+    loop {
+        match containerd.delete_task(id).await {
+            Ok(exit) => return Ok(Some(exit)),
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) if error.kind() == Kind::FailedPrecondition && tries < DELETE_TRIES => {
+                tries += 1;
+                tokio::time::sleep(DELETE_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Takes "it is not there" for done.
+pub(crate) fn gone_is_fine(result: Result<(), ContainerdError>) -> Result<(), ContainerdError> {
+    match result {
+        Err(error) if error.is_not_found() || error.kind() == Kind::Unimplemented => Ok(()),
+        other => other,
+    }
+}
+
+impl Sandbox {
+    /// Whether the network namespace still stands: the pod's IP is its own as long as it does.
+    pub fn has_network(&self) -> bool {
+        let facts = self.facts();
+        !matches!(facts.state, SandboxState::Starting) && netns::is_pinned(&facts.metadata.netns_path)
+    }
+}
