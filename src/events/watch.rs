@@ -1,0 +1,142 @@
+//! One subscription, opened before a full comparison after every (re)connect, for as long as the daemon lives.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::container::Containers;
+use crate::containerd::{Containerd, ContainerdError, Event, EventStream, Exit};
+use crate::error::chain;
+use crate::image::Images;
+use crate::recovery::{self, RecoveryError};
+use crate::sandbox;
+
+/// First and longest wait before connecting again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Whether containerd answers and everything is in step with it: `Status`' RuntimeReady.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Since the start: containerd has not been reached yet.
+    Starting,
+    Up,
+    /// The last error.
+    Down(String),
+}
+
+/// Everything that follows containerd.
+#[derive(Clone)]
+pub struct Followers {
+    pub containerd: Containerd,
+    pub containers: Containers,
+    pub images: Images,
+}
+
+/// Why following ended.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error(
+        "containerd came back with its own CRI plugin ({0}) active: nothing is touched until it is disabled"
+    )]
+    TwoOwners(String),
+    #[error("cannot follow containerd's events")]
+    Events(#[from] ContainerdError),
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    #[error("cannot read containerd's images")]
+    Images(#[from] crate::image::ImageError),
+}
+
+/// Follows containerd until `stop`; `link` tells how that goes.
+pub async fn watch(followers: Followers, link: watch::Sender<Link>, stop: CancellationToken) {
+    let mut pause = RETRY.0;
+    loop {
+        let lost = tokio::select! {
+            () = stop.cancelled() => return,
+            lost = follow(&followers, &link) => lost,
+        };
+        if *link.borrow() == Link::Up {
+            pause = RETRY.0;
+        }
+        let text = chain(&lost);
+        tracing::warn!("{text}; trying again in {pause:?}");
+        link.send_replace(Link::Down(text));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+/// Returns only by the loss of the connection.
+async fn follow(followers: &Followers, link: &watch::Sender<Link>) -> Lost {
+    let mut events = match catch_up(followers).await {
+        Ok(events) => events,
+        Err(lost) => return lost,
+    };
+    if link.send_replace(Link::Up) != Link::Up {
+        tracing::info!("in step with containerd");
+    }
+    loop {
+        match events.next().await {
+            Ok((_, event)) => route(followers, event),
+            Err(error) => return error.into(),
+        }
+    }
+}
+
+/// Subscribes, then compares: what happens in between comes by one way or the other.
+async fn catch_up(followers: &Followers) -> Result<EventStream, Lost> {
+    let Followers { containerd, containers, images } = followers;
+    if let Some(plugin) = containerd.cri_plugin().await? {
+        return Err(Lost::TwoOwners(plugin));
+    }
+    containerd.ensure_namespace().await?;
+    let events = containerd.subscribe().await?;
+    match sandbox::load_facts(containerd).await {
+        Ok(facts) => containers.sandboxes().set_node(facts),
+        Err(error) => tracing::warn!("the node's facts stay as they were: {}", chain(&error)),
+    }
+    containers.sandboxes().handlers().learn_features(containerd).await;
+    images.reload().await?;
+    recovery::load(containers, containerd).await?;
+    recovery::compare(containers, containerd).await?;
+    Ok(events)
+}
+
+/// Hands an event to whom it concerns, in a task of its own: one container's slow end must not hold up another's.
+fn route(followers: &Followers, event: Event) {
+    let followers = followers.clone();
+    match event {
+        Event::TaskExit { container_id, exec_id: None, exit, .. }
+        | Event::TaskDelete { container_id, exit, .. } => {
+            tokio::spawn(async move { ended(&followers, &container_id, exit).await });
+        }
+        Event::TaskExit { exec_id: Some(_), .. } => {}
+        Event::TaskOom { container_id } => {
+            if let Some(container) = followers.containers.entry(&container_id) {
+                followers.containers.oom_seen(&container);
+            }
+        }
+        Event::ImageCreated { name } | Event::ImageUpdated { name } | Event::ImageDeleted { name } => {
+            tokio::spawn(async move {
+                if let Err(error) = followers.images.refresh(&name).await {
+                    tracing::warn!(image = name, "cannot look at a changed image: {}", chain(&error));
+                }
+            });
+        }
+    }
+}
+
+async fn ended(followers: &Followers, id: &str, exit: Exit) {
+    let containers = &followers.containers;
+    if let Some(container) = containers.entry(id) {
+        if let Err(error) = containers.exited(&container, exit).await {
+            tracing::warn!(container = id, "its end: {}", chain(&error));
+        }
+    } else if let Some(sandbox) = containers.sandboxes().entry(id) {
+        containers.sandboxes().pause_exited(&sandbox, exit).await;
+    }
+}

@@ -1,0 +1,133 @@
+//! Holds every entry against containerd's tasks, after a start or a gap in the events.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+
+use super::RecoveryError;
+use super::decide::{Action, Streams, decide};
+use crate::container::{Container, ContainerError, Containers};
+use crate::containerd::{Containerd, TaskInfo, TaskState};
+use crate::error::chain;
+use crate::io::Fifos;
+use crate::sandbox::{Sandbox, SandboxState, end_task};
+use crate::time::Timestamp;
+
+/// containerd, restarting, deletes the shims of ended containers by itself; each shim replays its last words, the exit
+/// code among them, within some seconds of that (design, "How a container runs").
+const LAST_WORDS: Duration = Duration::from_secs(20);
+/// Entries worked on at once.
+const SIDE_BY_SIDE: usize = 8;
+
+/// Makes every entry agree with containerd's tasks. Call only after subscribing to events, so that an end which comes
+/// between the two is seen by one or the other. Waits for no last words: those are waited for in the background.
+pub async fn compare(containers: &Containers, containerd: &Containerd) -> Result<(), RecoveryError> {
+    let tasks: HashMap<String, TaskInfo> =
+        containerd.tasks().await?.into_iter().map(|task| (task.container_id.clone(), task)).collect();
+    let sandboxes = containers.sandboxes().all();
+    futures::stream::iter(sandboxes)
+        .for_each_concurrent(SIDE_BY_SIDE, |sandbox| {
+            let task = tasks.get(sandbox.id.as_str());
+            async move { settle_sandbox(containers, &sandbox, task).await }
+        })
+        .await;
+    futures::stream::iter(containers.all())
+        .for_each_concurrent(SIDE_BY_SIDE, |container| {
+            let task = tasks.get(container.id.as_str());
+            async move {
+                if let Err(error) = settle(containers, containerd, &container, task).await {
+                    tracing::warn!(container = %container.id, "recovery: {}", chain(&error));
+                }
+            }
+        })
+        .await;
+    Ok(())
+}
+
+async fn settle_sandbox(containers: &Containers, sandbox: &Sandbox, task: Option<&TaskInfo>) {
+    let sandboxes = containers.sandboxes();
+    match (sandbox.state(), task.map(|task| task.state)) {
+        (SandboxState::Unknown, Some(TaskState::Running)) => {
+            let pid = task.map_or(0, |task| task.pid);
+            sandbox.change(|facts| facts.state = SandboxState::Ready { pid });
+        }
+        (SandboxState::Ready { .. }, Some(TaskState::Running | TaskState::Created)) => {}
+        (SandboxState::Unknown | SandboxState::Ready { .. }, Some(TaskState::Stopped(exit))) => {
+            sandbox.change(|facts| facts.state = SandboxState::NotReady { at: exit.at });
+            sandboxes.pause_exited(sandbox, exit).await;
+        }
+        (SandboxState::Unknown | SandboxState::Ready { .. }, None) => {
+            sandbox.change(|facts| facts.state = SandboxState::NotReady { at: Timestamp::now() });
+        }
+        _ => {}
+    }
+}
+
+async fn settle(
+    containers: &Containers,
+    containerd: &Containerd,
+    container: &Arc<Container>,
+    task: Option<&TaskInfo>,
+) -> Result<(), ContainerError> {
+    let streams = if container.has_io().await { Streams::Open } else { Streams::Closed };
+    match decide(&container.facts().state, task.map(|task| task.state), streams) {
+        Action::Keep => Ok(()),
+        Action::Prepare => containers.prepare_streams(container).await,
+        Action::Resume => resume(containers, container, task).await,
+        Action::NoteRunning => {
+            resume(containers, container, task).await?;
+            containers.found_running(container, task.map_or(0, |task| task.pid)).await
+        }
+        Action::NoteExit(exit) => {
+            if streams == Streams::Closed {
+                resume(containers, container, task).await?;
+            }
+            containers.exited(container, exit).await
+        }
+        Action::AwaitLastWords => {
+            tokio::spawn(await_last_words(containers.clone(), containerd.clone(), container.clone()));
+            Ok(())
+        }
+        Action::EndTask => {
+            if let Err(error) = end_task(containerd, container.id.as_str()).await {
+                tracing::warn!(container = %container.id, "a left-over task stays until removal: {}", chain(&error));
+            }
+            if container.facts().state.may_start().is_ok() {
+                containers.prepare_streams(container).await
+            } else {
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Reads the task's output on, from the FIFOs that it was started with.
+async fn resume(
+    containers: &Containers,
+    container: &Container,
+    task: Option<&TaskInfo>,
+) -> Result<(), ContainerError> {
+    let Some(task) = task else { return Ok(()) };
+    let stdio = task.stdio.clone();
+    let fifos =
+        Fifos { stdin: stdio.stdin, stdout: stdio.stdout, stderr: stdio.stderr, terminal: stdio.terminal };
+    containers.read_into_log(container, fifos).await
+}
+
+/// Gives the event with the exit code time to come, then asks once more, then counts the container as lost.
+async fn await_last_words(containers: Containers, containerd: Containerd, container: Arc<Container>) {
+    if tokio::time::timeout(LAST_WORDS, container.ended()).await.is_ok() {
+        return;
+    }
+    let settled = match containerd.task(container.id.as_str()).await {
+        Ok(TaskInfo { state: TaskState::Stopped(exit), .. }) => containers.exited(&container, exit).await,
+        Err(error) if error.is_not_found() => containers.lost(&container).await,
+        // It came back, or containerd went away: the next comparison decides.
+        _ => return,
+    };
+    if let Err(error) = settled {
+        tracing::warn!(container = %container.id, "recovery: {}", chain(&error));
+    }
+}

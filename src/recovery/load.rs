@@ -1,0 +1,90 @@
+//! Takes in the records that are not known yet, each with its last written state.
+
+use std::sync::Arc;
+
+use oci_spec::runtime::Spec;
+
+use super::RecoveryError;
+use crate::container::{Container, ContainerFacts, ContainerState, Containers};
+use crate::containerd::{ContainerRecord, Containerd};
+use crate::error::chain;
+use crate::sandbox::{Sandbox, SandboxFacts, SandboxState};
+use crate::spec;
+use crate::state::{
+    CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile, SANDBOX_METADATA_TYPE, SandboxMetadata,
+    StateError,
+};
+use crate::time::Timestamp;
+
+/// The label that recovery looks for (contract §2).
+const SANDBOXES: &str = r#"labels."io.cri-containerd.kind"==sandbox"#;
+const CONTAINERS: &str = r#"labels."io.cri-containerd.kind"==container"#;
+
+/// Reads containerd's records and adopts those that are not known. A record that makes no sense is logged and left
+/// alone: recovery deletes nothing that containerd still has.
+pub async fn load(containers: &Containers, containerd: &Containerd) -> Result<(), RecoveryError> {
+    let (pods, rest) =
+        tokio::try_join!(containerd.containers(&[SANDBOXES]), containerd.containers(&[CONTAINERS]))?;
+    let sandboxes = containers.sandboxes();
+    for record in pods.iter().filter(|record| sandboxes.entry(&record.id).is_none()) {
+        match sandbox_of(record) {
+            Ok(sandbox) => sandboxes.adopt(Arc::new(sandbox)),
+            Err(error) => tracing::warn!(pod = record.id, "left alone: {}", chain(&error)),
+        }
+    }
+    for record in rest.iter().filter(|record| containers.entry(&record.id).is_none()) {
+        match container_of(record, containers) {
+            Ok(container) => containers.adopt(Arc::new(container)),
+            Err(error) => tracing::warn!(container = record.id, "left alone: {}", chain(&error)),
+        }
+    }
+    super::orphans::remove_folders(containers, &pods, &rest);
+    Ok(())
+}
+
+/// Why a record cannot be taken in.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("it has no extension {0}")]
+    NoMetadata(&'static str),
+    #[error("its metadata cannot be read")]
+    Metadata(#[source] StateError),
+}
+
+fn sandbox_of(record: &ContainerRecord) -> Result<Sandbox, Unreadable> {
+    let key = SANDBOX_METADATA_TYPE.0;
+    let blob = record.extensions.get(key).ok_or(Unreadable::NoMetadata(key))?;
+    let metadata = SandboxMetadata::from_json(&blob.value).map_err(Unreadable::Metadata)?;
+    // Not written down anywhere: the comparison finds the pause, or makes this NOTREADY.
+    let state = SandboxState::Unknown;
+    Ok(Sandbox::new(SandboxFacts { created_at: record.created_at, metadata, state }))
+}
+
+fn container_of(record: &ContainerRecord, containers: &Containers) -> Result<Container, Unreadable> {
+    let key = CONTAINER_METADATA_TYPE.0;
+    let blob = record.extensions.get(key).ok_or(Unreadable::NoMetadata(key))?;
+    let metadata = ContainerMetadata::from_json(&blob.value).map_err(Unreadable::Metadata)?;
+    let spec: Option<Spec> = serde_json::from_slice(&record.spec).ok();
+    let path = containers.root_dir(&metadata.id).join("status");
+    let (file, state) = match ContainerStatusFile::load(&path) {
+        Ok(file) => {
+            let state = ContainerState::from_file(&file);
+            (file, state)
+        }
+        Err(error) => {
+            tracing::warn!(container = record.id, "its status is not known: {}", chain(&error));
+            let file = ContainerStatusFile { created_at: record.created_at, ..Default::default() };
+            (file, ContainerState::Unknown { started_at: Timestamp::NEVER })
+        }
+    };
+    let linux = spec.as_ref().and_then(|spec| spec.linux().as_ref());
+    let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_ref());
+    Ok(Container::new(ContainerFacts {
+        user: spec.as_ref().and_then(spec::user_of),
+        cgroups_path: cgroups_path.map(|path| path.display().to_string()).unwrap_or_default(),
+        snapshotter: record.snapshotter.clone(),
+        file,
+        metadata,
+        state,
+    }))
+}
