@@ -18,6 +18,8 @@ pub struct Cli {
 pub enum Command {
     /// Tell whether this node will work, a line each with the fix; exits 1 if something is in the way.
     Check(CheckArgs),
+    /// Serve the CRI until SIGTERM. Pods are not touched by a start or an end of the daemon.
+    Serve(ConfigArgs),
     /// Print the documented default configuration, or check a file.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod config;
 mod play;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Check(args) => check::run(args).await,
         Command::Config(command) => config::run(command),
+        Command::Serve(args) => serve::run(args).await,
         Command::Play(args) => Ok(play::run(args).await),
     }
 }

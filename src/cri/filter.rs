@@ -1,0 +1,62 @@
+//! Filters of the list calls: every given part must match. An id may be a prefix.
+
+use std::collections::HashMap;
+
+use crate::proto::cri;
+
+/// Whether the id, or its beginning, is the one asked for; an empty one asks for all.
+fn id_matches(id: &str, wanted: &str) -> bool {
+    id.starts_with(wanted)
+}
+
+fn labels_match(labels: &HashMap<String, String>, wanted: &HashMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// ListPodSandbox.
+pub(super) fn sandbox(row: &cri::PodSandbox, filter: &cri::PodSandboxFilter) -> bool {
+    id_matches(&row.id, &filter.id)
+        && filter.state.as_ref().is_none_or(|wanted| wanted.state == row.state)
+        && labels_match(&row.labels, &filter.label_selector)
+}
+
+/// ListContainers.
+pub(super) fn container(row: &cri::Container, filter: &cri::ContainerFilter) -> bool {
+    id_matches(&row.id, &filter.id)
+        && id_matches(&row.pod_sandbox_id, &filter.pod_sandbox_id)
+        && filter.state.as_ref().is_none_or(|wanted| wanted.state == row.state)
+        && labels_match(&row.labels, &filter.label_selector)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_given_parts_must_match() {
+        let row = cri::Container {
+            id: "abcdef".into(),
+            pod_sandbox_id: "123456".into(),
+            state: cri::ContainerState::ContainerRunning as i32,
+            labels: HashMap::from([("app".into(), "web".into()), ("tier".into(), "front".into())]),
+            ..Default::default()
+        };
+        let filter = |change: fn(&mut cri::ContainerFilter)| {
+            let mut filter = cri::ContainerFilter::default();
+            change(&mut filter);
+            container(&row, &filter)
+        };
+        assert!(filter(|_| ()));
+        assert!(filter(|f| f.id = "abc".into()));
+        assert!(!filter(|f| f.id = "bcd".into()));
+        assert!(filter(|f| f.pod_sandbox_id = "123456".into()));
+        assert!(!filter(|f| f.pod_sandbox_id = "9".into()));
+        assert!(filter(|f| f.state = Some(cri::ContainerStateValue { state: 1 })));
+        assert!(!filter(|f| f.state = Some(cri::ContainerStateValue { state: 0 })));
+        assert!(filter(|f| drop(f.label_selector.insert("app".into(), "web".into()))));
+        assert!(!filter(|f| {
+            f.label_selector.insert("app".into(), "web".into());
+            f.label_selector.insert("tier".into(), "back".into());
+        }));
+    }
+}

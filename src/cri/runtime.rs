@@ -1,0 +1,286 @@
+//! RuntimeService.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use super::{convert, filter, verbose};
+use crate::config::{CgroupDriver, Config};
+use crate::container::Containers;
+use crate::containerd::Containerd;
+use crate::error::chain;
+use crate::events::Link;
+use crate::field::{self, FieldError};
+use crate::image::Images;
+use crate::pod;
+use crate::proto::cri;
+use crate::sandbox::Sandboxes;
+
+type Reply<T> = Result<Response<T>, Status>;
+
+/// The version of the runtime API that kubelets insist on, since 2016.
+const KUBE_API_VERSION: &str = "0.1.0";
+/// Longest id taken: a whole one has 64 digits; longer texts are mistakes not worth repeating in an error.
+const MAX_ID: usize = 128;
+
+/// The service over the domain.
+pub struct RuntimeService {
+    pub config: Arc<Config>,
+    pub containerd: Containerd,
+    pub containers: Containers,
+    pub images: Images,
+    pub link: watch::Receiver<Link>,
+}
+
+impl RuntimeService {
+    fn sandboxes(&self) -> &Sandboxes {
+        self.containers.sandboxes()
+    }
+
+    /// RuntimeReady: whether containerd answers and everything is in step with it.
+    fn runtime_condition(&self) -> cri::RuntimeCondition {
+        let (status, reason, message) = match &*self.link.borrow() {
+            Link::Up => (true, "", String::new()),
+            Link::Starting => {
+                (false, "ContainerdNotReached", "containerd has not been reached yet".to_owned())
+            }
+            Link::Down(error) => (false, "ContainerdAway", error.clone()),
+        };
+        cri::RuntimeCondition { r#type: "RuntimeReady".into(), status, reason: reason.into(), message }
+    }
+
+    async fn network_condition(&self) -> cri::RuntimeCondition {
+        let (status, reason, message) =
+            match self.sandboxes().handlers().default_handler().networks.status().await {
+                Ok(()) => (true, "", String::new()),
+                Err(error) => (false, "NetworkPluginNotReady", chain(&error)),
+            };
+        cri::RuntimeCondition { r#type: "NetworkReady".into(), status, reason: reason.into(), message }
+    }
+}
+
+/// An id, which must be given; whether it exists is not this check's matter.
+fn id<'a>(name: &str, value: &'a str) -> Result<&'a str, FieldError> {
+    if value.is_empty() {
+        return Err(field::error(name, "is required"));
+    }
+    field::line(name, value, MAX_ID)?;
+    Ok(value)
+}
+
+/// Seconds of a request.
+fn seconds(name: &str, value: i64) -> Result<Duration, FieldError> {
+    let seconds = u64::try_from(value).map_err(|_| field::error(name, format!("{value} is negative")))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+#[tonic::async_trait]
+impl cri::runtime_service_server::RuntimeService for RuntimeService {
+    async fn version(&self, _: Request<cri::VersionRequest>) -> Reply<cri::VersionResponse> {
+        Ok(Response::new(cri::VersionResponse {
+            version: KUBE_API_VERSION.into(),
+            runtime_name: env!("CARGO_PKG_NAME").into(),
+            runtime_version: env!("CARGO_PKG_VERSION").into(),
+            runtime_api_version: "v1".into(),
+        }))
+    }
+
+    async fn status(&self, request: Request<cri::StatusRequest>) -> Reply<cri::StatusResponse> {
+        let conditions = vec![self.runtime_condition(), self.network_condition().await];
+        let handlers = self.sandboxes().handlers();
+        let info = if request.into_inner().verbose {
+            verbose::runtime(&self.config, handlers, self.images.pause_name(), &self.containerd).await
+        } else {
+            Default::default()
+        };
+        Ok(Response::new(cri::StatusResponse {
+            status: Some(cri::RuntimeStatus { conditions }),
+            info,
+            runtime_handlers: handlers.describe(),
+            features: Some(cri::RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),
+        }))
+    }
+
+    async fn runtime_config(
+        &self,
+        _: Request<cri::RuntimeConfigRequest>,
+    ) -> Reply<cri::RuntimeConfigResponse> {
+        let driver = match self.config.cgroup_driver() {
+            CgroupDriver::Systemd => cri::CgroupDriver::Systemd,
+            CgroupDriver::Cgroupfs => cri::CgroupDriver::Cgroupfs,
+        };
+        let linux = Some(cri::LinuxRuntimeConfiguration { cgroup_driver: driver.into() });
+        Ok(Response::new(cri::RuntimeConfigResponse { linux }))
+    }
+
+    /// Takes note of the node's pod CIDR, which only a CNI template has a use for.
+    async fn update_runtime_config(
+        &self,
+        request: Request<cri::UpdateRuntimeConfigRequest>,
+    ) -> Reply<cri::UpdateRuntimeConfigResponse> {
+        let config = request.into_inner().runtime_config.unwrap_or_default();
+        let cidr = config.network_config.unwrap_or_default().pod_cidr;
+        field::line("runtime_config.network_config.pod_cidr", &cidr, MAX_ID)?;
+        if self.config.network.conf_template.is_some() && !cidr.is_empty() {
+            return Err(Status::unimplemented("rendering network.conf_template is not done yet"));
+        }
+        Ok(Response::new(cri::UpdateRuntimeConfigResponse {}))
+    }
+
+    async fn run_pod_sandbox(
+        &self,
+        request: Request<cri::RunPodSandboxRequest>,
+    ) -> Reply<cri::RunPodSandboxResponse> {
+        let id = self.sandboxes().run(request.into_inner()).await?;
+        Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id: id.to_string() }))
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<cri::StopPodSandboxRequest>,
+    ) -> Reply<cri::StopPodSandboxResponse> {
+        pod::stop(&self.containers, id("pod_sandbox_id", &request.into_inner().pod_sandbox_id)?).await?;
+        Ok(Response::new(cri::StopPodSandboxResponse {}))
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<cri::RemovePodSandboxRequest>,
+    ) -> Reply<cri::RemovePodSandboxResponse> {
+        pod::remove(&self.containers, id("pod_sandbox_id", &request.into_inner().pod_sandbox_id)?).await?;
+        Ok(Response::new(cri::RemovePodSandboxResponse {}))
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<cri::PodSandboxStatusRequest>,
+    ) -> Reply<cri::PodSandboxStatusResponse> {
+        let request = request.into_inner();
+        let sandbox = self.sandboxes().find(id("pod_sandbox_id", &request.pod_sandbox_id)?)?;
+        let info = if request.verbose {
+            verbose::sandbox(&sandbox, &self.containerd).await
+        } else {
+            Default::default()
+        };
+        let status = Some(convert::sandbox_status(&sandbox));
+        Ok(Response::new(cri::PodSandboxStatusResponse { status, info, ..Default::default() }))
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<cri::ListPodSandboxRequest>,
+    ) -> Reply<cri::ListPodSandboxResponse> {
+        let wanted = request.into_inner().filter.unwrap_or_default();
+        let mut items = Vec::new();
+        for sandbox in self.sandboxes().all() {
+            let row = convert::sandbox_row(&sandbox);
+            if filter::sandbox(&row, &wanted) {
+                self.sandboxes().seen(&sandbox);
+                items.push(row);
+            }
+        }
+        Ok(Response::new(cri::ListPodSandboxResponse { items }))
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<cri::CreateContainerRequest>,
+    ) -> Reply<cri::CreateContainerResponse> {
+        let request = request.into_inner();
+        id("pod_sandbox_id", &request.pod_sandbox_id)?;
+        let id = self.containers.create(request).await?;
+        Ok(Response::new(cri::CreateContainerResponse { container_id: id.to_string() }))
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<cri::StartContainerRequest>,
+    ) -> Reply<cri::StartContainerResponse> {
+        self.containers.start(id("container_id", &request.into_inner().container_id)?).await?;
+        Ok(Response::new(cri::StartContainerResponse {}))
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<cri::StopContainerRequest>,
+    ) -> Reply<cri::StopContainerResponse> {
+        let request = request.into_inner();
+        let grace = seconds("timeout", request.timeout)?;
+        match self.containers.find(id("container_id", &request.container_id)?) {
+            Ok(container) => self.containers.stop(&container, grace).await?,
+            Err(crate::container::ContainerError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Response::new(cri::StopContainerResponse {}))
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<cri::RemoveContainerRequest>,
+    ) -> Reply<cri::RemoveContainerResponse> {
+        match self.containers.find(id("container_id", &request.into_inner().container_id)?) {
+            Ok(container) => self.containers.remove(&container).await?,
+            Err(crate::container::ContainerError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Response::new(cri::RemoveContainerResponse {}))
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<cri::ContainerStatusRequest>,
+    ) -> Reply<cri::ContainerStatusResponse> {
+        let request = request.into_inner();
+        let container = self.containers.find(id("container_id", &request.container_id)?)?;
+        let info = if request.verbose {
+            verbose::container(&container, &self.containerd).await
+        } else {
+            Default::default()
+        };
+        let status = Some(convert::container_status(&container, &self.images));
+        Ok(Response::new(cri::ContainerStatusResponse { status, info }))
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<cri::ListContainersRequest>,
+    ) -> Reply<cri::ListContainersResponse> {
+        let wanted = request.into_inner().filter.unwrap_or_default();
+        let mut containers = Vec::new();
+        for container in self.containers.all() {
+            let row = convert::container_row(&container, &self.images);
+            if filter::container(&row, &wanted) {
+                self.containers.seen(&container);
+                containers.push(row);
+            }
+        }
+        Ok(Response::new(cri::ListContainersResponse { containers }))
+    }
+
+    async fn exec_sync(&self, request: Request<cri::ExecSyncRequest>) -> Reply<cri::ExecSyncResponse> {
+        let request = request.into_inner();
+        let limit = seconds("timeout", request.timeout)?;
+        if request.cmd.is_empty() {
+            return Err(field::error("cmd", "is required").into());
+        }
+        if let Some(n) = request.cmd.iter().position(|word| word.contains('\0')) {
+            return Err(field::error(format!("cmd[{n}]"), "contains '\\0'").into());
+        }
+        let container = self.containers.find(id("container_id", &request.container_id)?)?;
+        let timeout = (!limit.is_zero()).then_some(limit);
+        let output = self.containers.exec_sync(container, request.cmd, timeout).await?;
+        let (stdout, stderr, exit_code) = (output.stdout, output.stderr, output.code);
+        Ok(Response::new(cri::ExecSyncResponse { stdout, stderr, exit_code }))
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<cri::ReopenContainerLogRequest>,
+    ) -> Reply<cri::ReopenContainerLogResponse> {
+        let container = self.containers.find(id("container_id", &request.into_inner().container_id)?)?;
+        self.containers.reopen_log(&container).await?;
+        Ok(Response::new(cri::ReopenContainerLogResponse {}))
+    }
+}

@@ -1,0 +1,74 @@
+//! From errors to gRPC statuses: the one table.
+
+use tonic::{Code, Status};
+
+use crate::container::ContainerError;
+use crate::error::{Kind, chain};
+use crate::field::FieldError;
+use crate::image::ImageError;
+use crate::pod::PodError;
+use crate::sandbox::SandboxError;
+
+/// Longest text of a status: an h2 peer drops a connection whose headers (the text is one) exceed some 16 KiB.
+const MAX_TEXT: usize = 4 << 10;
+
+fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::Cancelled => Code::Cancelled,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
+        Kind::Unimplemented => Code::Unimplemented,
+        Kind::Internal => Code::Internal,
+    }
+}
+
+/// The status of an error: its kind's code, and what it and its sources say.
+pub(super) fn status(kind: Kind, error: &(dyn std::error::Error + 'static)) -> Status {
+    let mut text = chain(error);
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    Status::new(code(kind), text)
+}
+
+macro_rules! into_status {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Status {
+            fn from(error: $error) -> Self {
+                status(error.kind(), &error)
+            }
+        })*
+    };
+}
+
+into_status!(SandboxError, ContainerError, PodError, ImageError);
+
+impl From<FieldError> for Status {
+    fn from(error: FieldError) -> Self {
+        status(Kind::InvalidArgument, &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_the_kinds_code_and_the_whole_chain() {
+        let status = Status::from(SandboxError::NotFound("abc".into()));
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "pod sandbox \"abc\" does not exist"));
+    }
+
+    #[test]
+    fn a_text_never_outgrows_a_header() {
+        let error = crate::field::error("f", "ä".repeat(1 << 20));
+        assert!(Status::from(error).message().len() <= MAX_TEXT + '…'.len_utf8());
+    }
+}

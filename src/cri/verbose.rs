@@ -1,0 +1,77 @@
+//! What `crictl info`, `inspect` and `inspectp` show beyond the status: JSON for people, under free keys.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::container::{Container, ContainerState};
+use crate::containerd::Containerd;
+use crate::sandbox::{Handlers, Sandbox};
+
+/// Of a sandbox: its pid, its stored metadata and its spec.
+pub(super) async fn sandbox(sandbox: &Sandbox, containerd: &Containerd) -> HashMap<String, String> {
+    let facts = sandbox.facts();
+    let metadata = stored(&facts.metadata.to_json());
+    info(json!({
+        "pid": facts.state.pause_pid(),
+        "sandboxMetadata": metadata,
+        "runtimeHandler": facts.metadata.runtime_handler,
+        "runtimeSpec": spec(containerd, sandbox.id.as_str()).await,
+    }))
+}
+
+/// Of a container: its pid, its stored metadata and its spec.
+pub(super) async fn container(container: &Container, containerd: &Containerd) -> HashMap<String, String> {
+    let facts = container.facts();
+    let pid = match facts.state {
+        ContainerState::Running { pid, .. } => Some(pid),
+        _ => None,
+    };
+    info(json!({
+        "sandboxID": container.pod.as_str(),
+        "pid": pid,
+        "snapshotter": facts.snapshotter,
+        "snapshotKey": container.id.as_str(),
+        "containerMetadata": stored(&facts.metadata.to_json()),
+        "runtimeSpec": spec(containerd, container.id.as_str()).await,
+    }))
+}
+
+/// Of the runtime: what it was told, and its networks. kubeadm reads `sandboxImage`.
+pub(super) async fn runtime(
+    config: &Config,
+    handlers: &Handlers,
+    pause_image: &str,
+    containerd: &Containerd,
+) -> HashMap<String, String> {
+    let version = containerd.version().await.map(|version| version.version).ok();
+    let config = json!({
+        "sandboxImage": pause_image,
+        "containerd": {"socket": config.containerd.socket, "namespace": config.containerd.namespace, "version": version},
+        "root": config.root,
+        "state": config.state,
+        "handlers": handlers.all().map(|handler| handler.name.clone()).collect::<Vec<_>>(),
+        "snapshotter": config.image.snapshotter,
+        "cni": {"confDir": config.network.conf_dir, "binDirs": config.network.bin_dirs},
+        "registryConfigDirs": config.registry.config_dirs,
+    });
+    let mut info = HashMap::from([("config".to_owned(), config.to_string())]);
+    info.insert("cniconfig".to_owned(), handlers.default_handler().networks.describe().to_string());
+    info
+}
+
+fn info(value: Value) -> HashMap<String, String> {
+    HashMap::from([("info".to_owned(), value.to_string())])
+}
+
+fn stored(json: &[u8]) -> Value {
+    serde_json::from_slice(json).unwrap_or(Value::Null)
+}
+
+async fn spec(containerd: &Containerd, id: &str) -> Value {
+    match containerd.container(id).await {
+        Ok(record) => stored(&record.spec),
+        Err(_) => Value::Null,
+    }
+}

@@ -1,0 +1,237 @@
+//! The composition root: builds the parts, binds the socket, serves, drains.
+//!
+//! Invariant: starting and stopping the daemon touches no pod.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::config::Config;
+use crate::container::Containers;
+use crate::containerd::Containerd;
+use crate::cri::{ImageService, RuntimeService};
+use crate::error::Kind;
+use crate::events::{self, Link};
+use crate::image::Images;
+use crate::linux::lock;
+use crate::proto::cri::image_service_server::ImageServiceServer;
+use crate::proto::cri::runtime_service_server::RuntimeServiceServer;
+use crate::registry::Registry;
+use crate::sandbox::{Handlers, Sandboxes, load_facts};
+
+/// Largest message taken or sent, in bytes: the kubelet's own bound.
+const MAX_MESSAGE: usize = 16 << 20;
+/// How long calls under way may go on after SIGTERM.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How long the start waits for containerd before it serves without.
+const FIRST_CONTACT: Duration = Duration::from_secs(10);
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Another instance holds the same state, the built-in CRI plugin is active, the socket cannot be bound, or the
+/// configuration cannot be used.
+pub async fn run(config: Config) -> Result<()> {
+    let config = Arc::new(config);
+    std::fs::create_dir_all(&config.root)
+        .with_context(|| format!("cannot make {}", config.root.display()))?;
+    std::fs::create_dir_all(&config.state)
+        .with_context(|| format!("cannot make {}", config.state.display()))?;
+    std::fs::set_permissions(&config.state, std::fs::Permissions::from_mode(0o700))?;
+    let _only_one = claim(&config.state)?;
+    let containerd = Containerd::new(&config.containerd.socket, &config.containerd.namespace);
+    first_contact(&containerd, &config).await?;
+    let daemon = Daemon::build(&config, containerd).await?;
+    let listener = bind(&config.listen).await?;
+    let stop = CancellationToken::new();
+    let following = tokio::spawn(daemon.follow(stop.clone()));
+    daemon.in_step().await;
+    tracing::info!(listen = %config.listen.display(), containerd = %config.containerd.socket.display(), "serving");
+    notify(sd_notify::NotifyState::Ready);
+    let watchdog = tokio::spawn(watchdog());
+    let served = daemon.serve(listener, stop.clone()).await;
+    stop.cancel();
+    watchdog.abort();
+    let _ = following.await;
+    let _ = std::fs::remove_file(&config.listen);
+    served
+}
+
+/// The parts, put together.
+struct Daemon {
+    config: Arc<Config>,
+    containerd: Containerd,
+    images: Images,
+    containers: Containers,
+    link: watch::Sender<Link>,
+}
+
+impl Daemon {
+    async fn build(config: &Arc<Config>, containerd: Containerd) -> Result<Self> {
+        let registry = Registry::new(config.registry.clone());
+        let images = Images::new(config.image.clone(), containerd.clone(), registry);
+        let handlers = Handlers::load(config)?;
+        let node = load_facts(&containerd).await.context("cannot learn what this node is")?;
+        let sandboxes = Sandboxes::new(config.clone(), containerd.clone(), images.clone(), handlers, node);
+        let containers = Containers::new(config.clone(), containerd.clone(), images.clone(), sandboxes);
+        Ok(Self {
+            config: config.clone(),
+            containerd,
+            images,
+            containers,
+            link: watch::Sender::new(Link::Starting),
+        })
+    }
+
+    /// Follows containerd's events; what was missed is found by comparison.
+    fn follow(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        let followers = events::Followers {
+            containerd: self.containerd.clone(),
+            containers: self.containers.clone(),
+            images: self.images.clone(),
+        };
+        events::watch(followers, self.link.clone(), stop)
+    }
+
+    /// Waits, with patience, until pods and images of before are known: an empty list would have the kubelet start
+    /// everything anew.
+    async fn in_step(&self) {
+        let mut link = self.link.subscribe();
+        if tokio::time::timeout(FIRST_CONTACT, link.wait_for(|link| *link == Link::Up)).await.is_err() {
+            tracing::warn!("serving without containerd: RuntimeReady is false until it answers");
+        }
+    }
+
+    async fn serve(&self, listener: UnixListener, stop: CancellationToken) -> Result<()> {
+        let runtime = RuntimeServiceServer::new(RuntimeService {
+            config: self.config.clone(),
+            containerd: self.containerd.clone(),
+            containers: self.containers.clone(),
+            images: self.images.clone(),
+            link: self.link.subscribe(),
+        });
+        let handlers = self.containers.sandboxes().handlers().clone();
+        let images = ImageServiceServer::new(ImageService::new(self.images.clone(), handlers));
+        let drain = async {
+            ended_by_signal().await;
+            tracing::info!("draining: calls under way may end within {DRAIN:?}");
+            notify(sd_notify::NotifyState::Stopping);
+        };
+        let drained = stop.clone();
+        let serving = Server::builder()
+            .add_service(
+                runtime.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
+            )
+            .add_service(images.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+                drain.await;
+                // From here on the drain's time runs.
+                tokio::spawn(async move {
+                    tokio::time::sleep(DRAIN).await;
+                    drained.cancel();
+                });
+            });
+        tokio::select! {
+            served = serving => served.context("cannot serve"),
+            () = stop.cancelled() => {
+                tracing::warn!("some calls were still under way and are broken off");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Two daemons on one state would both own every pod.
+fn claim(state: &Path) -> Result<std::fs::File> {
+    let path = state.join("cridge.lock");
+    match lock::try_exclusive(&path)? {
+        Some(file) => Ok(file),
+        None => {
+            bail!("another cridge uses {}: stop it, or give this one a --state of its own", state.display())
+        }
+    }
+}
+
+/// Refuses to run beside the built-in plugin. A containerd that is not there yet is no reason to fail.
+async fn first_contact(containerd: &Containerd, config: &Config) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + FIRST_CONTACT;
+    loop {
+        match containerd.cri_plugin().await {
+            Ok(None) => return Ok(()),
+            Ok(Some(plugin)) => bail!(
+                "containerd's own CRI plugin ({plugin}) is active and would own the same pods: add it to \
+                 disabled_plugins in containerd's config.toml, with the other CRI plugins, and restart containerd \
+                 (`cridge check` tells which)"
+            ),
+            Err(error) if error.kind() == Kind::Unavailable && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(error) if error.kind() == Kind::Unavailable => bail!(
+                "containerd does not answer on {}: start it, or name its socket by --containerd ({})",
+                config.containerd.socket.display(),
+                crate::error::chain(&error)
+            ),
+            Err(error) => return Err(error).context("cannot ask containerd for its plugins"),
+        }
+    }
+}
+
+/// Binds the socket with mode 0660. A stale one is replaced, a living one is not.
+async fn bind(path: &PathBuf) -> Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    if path.exists() {
+        if UnixStream::connect(path).await.is_ok() {
+            bail!("something answers on {} already: stop it, or choose another --listen", path.display());
+        }
+        std::fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+        .with_context(|| format!("cannot set the mode of {}", path.display()))?;
+    Ok(listener)
+}
+
+/// SIGTERM or SIGINT.
+async fn ended_by_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let both = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    match both {
+        Ok((mut term, mut int)) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        }
+        Err(error) => {
+            tracing::error!("cannot wait for signals, only SIGKILL will end this daemon: {error}");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Tells systemd that the runtime's threads still turn, twice per period, where it asks to be told.
+async fn watchdog() {
+    let Some(period) = sd_notify::watchdog_enabled() else { return };
+    let mut tick = tokio::time::interval(period / 2);
+    loop {
+        tick.tick().await;
+        notify(sd_notify::NotifyState::Watchdog);
+    }
+}
+
+fn notify(state: sd_notify::NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!("cannot tell systemd: {error}");
+    }
+}
