@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::args::ConfigCommand;
-use crate::config::{self, ConfigError, Loaded};
+use crate::config::{self, Config, ConfigError, Loaded};
+use crate::containerd::RuntimeSelection;
 
 pub fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -17,21 +18,33 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
 
 fn check(file: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let file = file.unwrap_or_else(|| Path::new(config::DEFAULT_PATH).to_owned());
-    let (mistakes, unknown) = match Loaded::load(&file) {
-        Ok(loaded) => (Vec::new(), loaded.unknown),
-        Err(ConfigError::Invalid { mistakes, .. }) => (mistakes, Vec::new()),
+    let (mistakes, options, unknown) = match Loaded::load(&file) {
+        Ok(loaded) => (Vec::new(), shim_options(&loaded.config), loaded.unknown),
+        Err(ConfigError::Invalid { mistakes, .. }) => (mistakes, Vec::new(), Vec::new()),
         Err(error) => return Err(error.into()),
     };
     for mistake in &mistakes {
         println!("{}:{mistake}", file.display());
     }
+    for mistake in &options {
+        println!("{}: {mistake}", file.display());
+    }
     for key in &unknown {
         println!("{}:{key} (warning)", file.display());
     }
-    if mistakes.is_empty() {
+    if mistakes.is_empty() && options.is_empty() {
         println!("{}: no mistakes", file.display());
         Ok(ExitCode::SUCCESS)
     } else {
         Ok(ExitCode::FAILURE)
     }
+}
+
+/// What is wrong with the handlers' options, which are the shims' and not ours to define.
+fn shim_options(config: &Config) -> Vec<String> {
+    let refused = config.runtime.handlers.iter().filter_map(|(name, handler)| {
+        let why = RuntimeSelection::from_handler(handler).err()?;
+        Some(format!("runtime.handlers.{name}.options: {why}"))
+    });
+    refused.collect()
 }

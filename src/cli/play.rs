@@ -4,10 +4,7 @@ use std::process::ExitCode;
 
 use super::args::PlayArgs;
 use crate::error::chain;
-use crate::play::{AfterStart, Play, play};
-
-/// What the pods could not even be tried with: as of `docker run` and its kin.
-const COULD_NOT_RUN: u8 = 125;
+use crate::play::{AfterStart, Outcome, Play, play};
 
 pub async fn run(args: PlayArgs) -> ExitCode {
     let order = Play {
@@ -22,7 +19,7 @@ pub async fn run(args: PlayArgs) -> ExitCode {
         Ok(outcome) => ExitCode::from(outcome.exit_code()),
         Err(error) => {
             eprintln!("cridge: {}", chain(&error));
-            ExitCode::from(COULD_NOT_RUN)
+            ExitCode::from(Outcome::NotRun.exit_code())
         }
     }
 }

@@ -17,9 +17,9 @@ pub enum PlayError {
     /// The endpoint cannot be reached at all.
     #[error("no CRI runtime answers on {endpoint}; is it running, and is --endpoint right?")]
     Connect { endpoint: String, source: Box<dyn std::error::Error + Send + Sync> },
-    /// The runtime refused or failed.
-    #[error("cannot {action} {object}: {}", source.message())]
-    Call { action: &'static str, object: String, source: Box<tonic::Status> },
+    /// The runtime refused or failed. Its status is no source: as text that would say everything twice.
+    #[error("cannot {action} {object}: {}", status.message())]
+    Call { action: &'static str, object: String, status: Box<tonic::Status> },
     /// The runtime did not answer in time.
     #[error("the runtime did not {action} {object} within {}", humantime::format_duration(*limit))]
     Deadline { action: &'static str, object: String, limit: std::time::Duration },
@@ -46,7 +46,7 @@ impl PlayError {
             Self::Deadline { .. } => Kind::DeadlineExceeded,
             Self::NoImage { .. } => Kind::NotFound,
             Self::Container { .. } | Self::Volume { .. } => Kind::FailedPrecondition,
-            Self::Call { source, .. } if source.code() == tonic::Code::Unavailable => Kind::Unavailable,
+            Self::Call { status, .. } if status.code() == tonic::Code::Unavailable => Kind::Unavailable,
             Self::Call { .. } | Self::Read { .. } | Self::File { .. } | Self::Mount { .. } => Kind::Internal,
         }
     }

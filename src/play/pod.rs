@@ -48,6 +48,8 @@ pub enum End {
     Stopped,
     /// It has not: it was left running.
     Left,
+    /// It could not be run, or not be removed; why was shown.
+    NotRun,
 }
 
 /// Why a pod's life is over before its time.
@@ -123,26 +125,34 @@ impl PodRun {
     }
 
     /// Runs the pod to its end and removes it, or leaves it once it is up.
-    pub async fn play(self: Arc<Self>, after: AfterStart) -> Result<End, PlayError> {
-        let volumes = Volumes::make(&self.pod, &self.data_dir)?;
+    pub async fn play(self: Arc<Self>, after: AfterStart) -> End {
+        let volumes = match Volumes::make(&self.pod, &self.data_dir) {
+            Ok(volumes) => volumes,
+            Err(error) => return self.not_run(&error),
+        };
         let folder = volumes.folder().to_owned();
         let life = self.clone().live(volumes, after).await;
         if matches!(life, Ok(End::Left)) {
-            let text = format!("left running; its volumes are in {}", folder.display());
+            let (volumes, logs) = (folder.display(), self.log_folder.display());
+            let text = format!("left running; its volumes are in {volumes}, its logs in {logs}");
             self.show.state(&self.pod.name, &text);
-            return Ok(End::Left);
+            return End::Left;
         }
-        if let Err(Halt::Failed(error)) = &life {
-            self.show.state(&self.pod.name, &crate::error::chain(error));
-        }
-        self.wind_down().await;
-        let removed = self.remove(&Volumes::of(&self.pod, &self.data_dir)).await;
-        let end = match life {
+        let mut end = match life {
             Ok(end) => end,
             Err(Halt::Stopped) => End::Stopped,
-            Err(Halt::Failed(error)) => return Err(error),
+            Err(Halt::Failed(error)) => self.not_run(&error),
         };
-        removed.map(|()| end)
+        self.wind_down().await;
+        if let Err(error) = self.remove(&Volumes::of(&self.pod, &self.data_dir)).await {
+            end = self.not_run(&error);
+        }
+        end
+    }
+
+    fn not_run(&self, error: &PlayError) -> End {
+        self.show.state(&self.pod.name, &crate::error::chain(error));
+        End::NotRun
     }
 
     async fn live(self: Arc<Self>, volumes: Volumes, after: AfterStart) -> Result<End, Halt> {
@@ -260,7 +270,10 @@ impl PodRun {
                 return Ok(code);
             }
             let pause = back_off.after(began.elapsed());
-            self.tell(container, &format!("starts again in {}", show::time(pause)));
+            match pause {
+                Duration::ZERO => self.tell(container, "starts again"),
+                pause => self.tell(container, &format!("starts again in {}", show::time(pause))),
+            }
             tokio::time::sleep(pause).await;
             self.runtime.remove(&id).await?;
         }
@@ -291,7 +304,7 @@ impl PodRun {
             ended: ended.clone(),
         });
         self.followers.spawn(logs::follow(log, ended.clone(), move |text| show.log(&label, text)));
-        match self.runtime.start(&id).await {
+        match self.runtime.start(&id, &container.name).await {
             Ok(()) => self.tell(container, &format!("started ({})", show::time(began.elapsed()))),
             // It has ended before it began, with a code of its own.
             Err(error) => self.tell(container, &crate::error::chain(&error)),

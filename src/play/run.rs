@@ -46,6 +46,8 @@ pub enum Outcome {
     Failed {
         code: i32,
     },
+    /// A pod could not be run at all, or not be removed; why was shown.
+    NotRun,
     /// The pods were left running.
     Left,
     TimedOut,
@@ -56,13 +58,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What the process ends with: a container's code as it is, 124 after a timeout (as timeout(1)), 128 and the
-    /// signal's number after a signal (as a shell).
+    /// What the process ends with: a container's code as it is, 124 after a timeout (as timeout(1)), 125 where
+    /// nothing could be run (as `docker run` and its kin), 128 and the signal's number after a signal (as a shell).
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Succeeded | Self::Left => 0,
             Self::Failed { code } => u8::try_from(code).unwrap_or(1),
             Self::TimedOut => 124,
+            Self::NotRun => 125,
             Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         }
     }
@@ -71,7 +74,7 @@ impl Outcome {
 /// Plays all pods of the manifest side by side.
 ///
 /// # Errors
-/// When a pod could not be run, as opposed to having failed by itself. All that was made is removed by then.
+/// When no pod was begun: the manifest is wrong, or no runtime answers.
 pub async fn play(play: Play) -> Result<Outcome, PlayError> {
     let text = std::fs::read_to_string(&play.file)
         .map_err(|source| PlayError::Read { path: play.file.clone(), source })?;
@@ -88,16 +91,25 @@ pub async fn play(play: Play) -> Result<Outcome, PlayError> {
     });
     let runs = join_all(runs.collect::<Vec<_>>());
     let (ends, cut_short) = until_stopped(runs, &stop, play.timeout).await;
-    let mut outcome = Outcome::Succeeded;
-    for end in ends {
-        let end = end.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
-        outcome = match (outcome, end) {
-            (Outcome::Succeeded, End::Exited { code }) if code != 0 => Outcome::Failed { code },
-            (Outcome::Succeeded, End::Left) => Outcome::Left,
-            _ => outcome,
-        };
+    let ends = ends.into_iter().map(|end| match end {
+        Ok(end) => end,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    });
+    Ok(outcome(&ends.collect::<Vec<_>>(), cut_short))
+}
+
+/// The outcome of several pods: that one could not be run counts most, then why all were ended, then the first
+/// failure in the order of the manifest.
+fn outcome(ends: &[End], cut_short: Option<Outcome>) -> Outcome {
+    let failed = ends.iter().find_map(|end| match end {
+        End::Exited { code } if *code != 0 => Some(Outcome::Failed { code: *code }),
+        _ => None,
+    });
+    if ends.contains(&End::NotRun) {
+        return Outcome::NotRun;
     }
-    Ok(cut_short.unwrap_or(outcome))
+    let rest = if ends.contains(&End::Left) { Outcome::Left } else { Outcome::Succeeded };
+    cut_short.or(failed).unwrap_or(rest)
 }
 
 /// Waits for the runs. The first signal, or the timeout, asks them to end; another signal makes them hurry.
@@ -137,5 +149,38 @@ async fn passed(deadline: &mut Option<std::pin::Pin<Box<tokio::time::Sleep>>>) {
     match deadline {
         Some(deadline) => deadline.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outcome_of_several_pods_is_the_worst() {
+        let (good, bad, worse) = (End::Exited { code: 0 }, End::Exited { code: 3 }, End::Exited { code: 9 });
+        let interrupted = Outcome::Interrupted { signal: 2 };
+        let cases: [(&[End], Option<Outcome>, u8); 7] = [
+            (&[good, good], None, 0),
+            (&[good, bad, worse], None, 3),
+            (&[End::Left, End::Left], None, 0),
+            (&[End::Left, bad], None, 3),
+            (&[bad, End::NotRun], None, 125),
+            (&[End::Stopped, bad], Some(interrupted), 130),
+            (&[End::Stopped], Some(Outcome::TimedOut), 124),
+        ];
+        for (ends, cut_short, code) in cases {
+            assert_eq!(outcome(ends, cut_short).exit_code(), code, "{ends:?} {cut_short:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_timeout_asks_the_pods_to_end() {
+        let stop = Stop::default();
+        let (gently, at_once) = (stop.gently.clone(), stop.at_once.clone());
+        let runs = async { gently.cancelled().await };
+        let ((), by) = until_stopped(runs, &stop, Some(Duration::ZERO)).await;
+        assert_eq!(by, Some(Outcome::TimedOut));
+        assert!(!at_once.is_cancelled());
     }
 }

@@ -138,10 +138,11 @@ impl Runtime {
         Ok(call("create", &format!("container {name}"), DEADLINE, answer).await?.container_id)
     }
 
-    pub async fn start(&self, id: &str) -> Result<()> {
+    /// Starts the container of this id; `name` is for the error.
+    pub async fn start(&self, id: &str, name: &str) -> Result<()> {
         let request = cri::StartContainerRequest { container_id: id.to_owned() };
         let answer = async { self.pods.clone().start_container(request).await };
-        call("start", &format!("container {id}"), DEADLINE, answer).await.map(drop)
+        call("start", &format!("container {name}"), DEADLINE, answer).await.map(drop)
     }
 
     /// Asks a container to end, and ends it after `grace`.
@@ -164,7 +165,7 @@ impl Runtime {
         let object = format!("container {id}");
         let status = call("ask the status of", &object, DEADLINE, answer).await?.status;
         let empty = || Box::new(Status::new(Code::Internal, "the answer is empty"));
-        status.ok_or_else(|| PlayError::Call { action: "ask the status of", object, source: empty() })
+        status.ok_or_else(|| PlayError::Call { action: "ask the status of", object, status: empty() })
     }
 }
 
@@ -177,7 +178,7 @@ async fn call<T>(
     match tokio::time::timeout(limit, answer).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => {
-            Err(PlayError::Call { action, object: object.to_owned(), source: Box::new(status) })
+            Err(PlayError::Call { action, object: object.to_owned(), status: Box::new(status) })
         }
         Err(_) => Err(PlayError::Deadline { action, object: object.to_owned(), limit }),
     }
