@@ -2,6 +2,7 @@
 //! collection, `ctr` and the built-in plugin can go on with it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -23,6 +24,8 @@ const REFERS_SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
 const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 /// Bytes of a label, key and value together (containerd's `labels.Validate`).
 const MAX_LABEL: usize = 4096;
+/// How often we look whether another has written a blob: at first, and at the least.
+const LOCKED_RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// What a blob is to its image: a part of its ingest's name, which all of containerd's clients share
 /// (`remotes.MakeRefKey`).
@@ -76,7 +79,8 @@ pub fn uncompressed(diff_id: &Digest) -> Labels {
     Labels::from([(UNCOMPRESSED.to_owned(), diff_id.to_string())])
 }
 
-/// Opens the blob for writing, or takes the one that is there under the lease, with these labels added.
+/// Opens the blob for writing, or takes the one that is there under the lease, with these labels added. Waits while
+/// another pull or another process writes it.
 pub async fn open(
     share: &Share,
     role: Role,
@@ -84,13 +88,21 @@ pub async fn open(
     labels: &Labels,
 ) -> Result<Option<ContentWriter>, ContainerdError> {
     let ingest = role.ingest(&blob.digest);
-    match share.containerd().write_content(&ingest, &blob.digest, blob.size).await {
-        Ok(writer) => Ok(Some(writer)),
-        Err(error) if error.kind() == Kind::AlreadyExists => {
-            add_labels(share, &blob.digest, labels).await?;
-            Ok(None)
+    let mut pause = LOCKED_RETRY.0;
+    loop {
+        match share.containerd().write_content(&ingest, &blob.digest, blob.size).await {
+            Ok(writer) => return Ok(Some(writer)),
+            Err(error) if error.kind() == Kind::AlreadyExists => {
+                return add_labels(share, &blob.digest, labels).await.map(|()| None);
+            }
+            // Said by containerd itself, which is there.
+            Err(error @ ContainerdError::Call { .. }) if error.kind() == Kind::Unavailable => {
+                tracing::debug!(digest = %blob.digest, "another writes this blob; waiting");
+                tokio::time::sleep(pause).await;
+                pause = LOCKED_RETRY.1.min(pause * 2);
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
     }
 }
 

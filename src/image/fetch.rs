@@ -22,9 +22,6 @@ const ATTEMPTS: u32 = 5;
 const PROGRESS: u64 = 1 << 20;
 /// The pause after the first failed attempt; it doubles with each.
 const BACKOFF: Duration = Duration::from_millis(200);
-/// How often we look whether another process has ended its download of a blob.
-const LOCKED_RETRY: Duration = Duration::from_millis(500);
-
 /// Where an image is fetched, and as whom.
 #[derive(Clone)]
 pub struct Access(Arc<AccessParts>);
@@ -125,7 +122,8 @@ impl Download {
     async fn run(self) -> Result<Arc<Share>, ImageError> {
         let labels = blob::source(self.access.reference());
         loop {
-            let Some(mut writer) = self.open(&labels).await? else { return Ok(self.share) };
+            let opened = blob::open(&self.share, self.role, &self.wanted, &labels).await;
+            let Some(mut writer) = opened.map_err(self.failed())? else { return Ok(self.share) };
             // What another process began may be anything: if it proves wrong, we begin anew once.
             let mut inherited = writer.offset() > 0;
             if writer.offset() > self.wanted.size {
@@ -144,19 +142,6 @@ impl Download {
             self.discard().await;
             if !(inherited && matches!(error, ImageError::Refused { source: Flaw::Content { .. }, .. })) {
                 return Err(error);
-            }
-        }
-    }
-
-    /// Opens the writer; `None` when the blob is there. Waits while another process writes it.
-    async fn open(&self, labels: &Labels) -> Result<Option<ContentWriter>, ImageError> {
-        loop {
-            match blob::open(&self.share, self.role, &self.wanted, labels).await {
-                Err(error @ ContainerdError::Call { .. }) if error.kind() == Kind::Unavailable => {
-                    tracing::debug!(digest = %self.wanted.digest, "another process downloads this blob; waiting");
-                    tokio::time::sleep(LOCKED_RETRY).await;
-                }
-                opened => return opened.map_err(self.failed()),
             }
         }
     }

@@ -101,3 +101,95 @@ impl<K: Eq + Hash + Clone, A: PartialEq + Clone> Flights<K, A> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::FutureExt as _;
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+
+    /// Work that counts its beginnings, waits to be let through, and may fail.
+    #[derive(Default)]
+    struct Work {
+        begun: AtomicUsize,
+        failures: AtomicUsize,
+        gate: Option<Arc<Semaphore>>,
+    }
+
+    impl Work {
+        fn start(self: &Arc<Self>) -> impl Future<Output = Result<Arc<Share>, ImageError>> + Send + 'static {
+            let work = self.clone();
+            async move {
+                work.begun.fetch_add(1, Ordering::SeqCst);
+                if let Some(gate) = &work.gate {
+                    let _ = gate.acquire().await;
+                }
+                let fails = work
+                    .failures
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                match fails {
+                    Ok(_) => Err(ImageError::Stopped { what: "the test".into() }),
+                    Err(_) => Ok(Arc::new(Share::of_nothing())),
+                }
+            }
+        }
+
+        fn gated(failures: usize) -> (Arc<Self>, Arc<Semaphore>) {
+            let gate = Arc::new(Semaphore::new(0));
+            let work = Self { failures: failures.into(), gate: Some(gate.clone()), ..Self::default() };
+            (Arc::new(work), gate)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flight_goes_on_while_anybody_waits() {
+        let (flights, (work, gate)) = (Flights::new(), Work::gated(0));
+        let start = || work.start();
+        let mut first = Box::pin(flights.share(&1, &"us", start));
+        let mut second = Box::pin(flights.share(&1, &"us", start));
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        drop(first);
+        gate.close();
+        second.await.expect("done");
+        // Once by the one who left, once to claim the result.
+        assert_eq!(work.begun.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_flight_ends_when_nobody_waits() {
+        let flights = Flights::new();
+        let (alive, ended) = oneshot::channel::<()>();
+        let alive = Mutex::new(Some(alive));
+        let start = || {
+            let alive = alive.lock().unwrap().take();
+            async move {
+                let _alive = alive;
+                std::future::pending().await
+            }
+        };
+        assert!(flights.share(&1, &(), start).now_or_never().is_none());
+        // What the task held is dropped with it.
+        assert!(ended.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_shared_by_equals_alone() {
+        let (flights, (work, gate)) = (Flights::new(), Work::gated(1));
+        let start = || work.start();
+        let mut first = Box::pin(flights.share(&1, &"us", start));
+        let mut same = Box::pin(flights.share(&1, &"us", start));
+        let mut other = Box::pin(flights.share(&1, &"them", start));
+        for waiting in [&mut first, &mut same, &mut other] {
+            assert!(waiting.now_or_never().is_none());
+        }
+        gate.close();
+        assert!(first.await.is_err());
+        assert!(same.await.is_err());
+        other.await.expect("tried as themselves");
+        assert_eq!(work.begun.load(Ordering::SeqCst), 2);
+    }
+}

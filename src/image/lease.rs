@@ -51,6 +51,15 @@ impl Share {
     }
 }
 
+#[cfg(test)]
+impl Share {
+    /// Of no lease at all.
+    pub fn of_nothing() -> Self {
+        let containerd = Containerd::new(std::path::Path::new("/nowhere"), "test");
+        Self { containerd, kept: Arc::default(), _alive: oneshot::channel().0 }
+    }
+}
+
 impl Leases {
     /// A new lease for work on an image.
     pub async fn take(&self, containerd: &Containerd, image: &str) -> Result<Lease, ImageError> {

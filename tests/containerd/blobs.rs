@@ -8,7 +8,8 @@ use cridge::error::Kind;
 use cridge::id::{Digest, LeaseId};
 use cridge::time::Timestamp;
 
-use crate::node::{Place, soon};
+use crate::node::soon;
+use crate::place::Place;
 
 /// Not a multiple of any piece or buffer.
 const ODD_SIZE: usize = (5 << 20) + 77;

@@ -6,7 +6,8 @@ use cridge::containerd::{All, Containerd, StdioPaths, TaskState};
 use cridge::error::Kind;
 use cridge::signal::Signal;
 
-use crate::node::{Node, Place, soon};
+use crate::node::{Node, soon};
+use crate::place::Place;
 use crate::running::{created, removed};
 
 pub async fn a_lost_daemon_is_told_at_once_and_found_again(shared: Place) {

@@ -4,7 +4,9 @@
 
 mod blobs;
 mod loss;
+#[path = "../support/node.rs"]
 mod node;
+mod place;
 mod records;
 mod running;
 mod snapshots;
@@ -15,7 +17,8 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 
-use node::{Node, Place};
+use node::Node;
+use place::Place;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

@@ -9,7 +9,7 @@ use cridge::error::Kind;
 use cridge::id::{LeaseId, SnapshotKey};
 use cridge::time::Timestamp;
 
-use crate::node::Place;
+use crate::place::Place;
 
 fn runc() -> RuntimeSelection {
     RuntimeSelection::from_handler(&HandlerConfig::default()).unwrap()

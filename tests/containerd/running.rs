@@ -14,7 +14,8 @@ use cridge::signal::Signal;
 use cridge::time::Timestamp;
 use tokio::io::AsyncBufReadExt as _;
 
-use crate::node::{Place, soon};
+use crate::node::soon;
+use crate::place::Place;
 
 fn spec(namespace: &str, id: &str, arguments: &[&str], terminal: bool) -> Vec<u8> {
     let kinds = ["pid", "mount", "ipc", "uts", "network"];

@@ -6,7 +6,7 @@ use cridge::containerd::SnapshotKind;
 use cridge::error::Kind;
 use cridge::id::SnapshotKey;
 
-use crate::node::{Place, put_layer};
+use crate::place::{Place, put_layer};
 
 const OVERLAY: &str = "overlayfs";
 
