@@ -65,23 +65,23 @@ impl Leases {
     pub async fn take(&self, containerd: &Containerd, image: &str) -> Result<Lease, ImageError> {
         let id = LeaseId::new(format!("{PREFIX}{:016x}", rand::rng().random::<u64>()));
         self.lock().insert(id.clone());
-        let created = containerd.create_lease(&id, Some(EXPIRY)).await;
-        if let Err(error) = created {
-            self.lock().remove(&id);
-            return Err(ImageError::containerd("take a lease for", image)(error));
-        }
         let (_alive, last_is_gone) = oneshot::channel();
         let kept = Arc::new(AtomicBool::new(false));
         let share = Arc::new(Share { containerd: containerd.leased(&id), kept: kept.clone(), _alive });
-        let (leases, containerd) = (self.clone(), containerd.clone());
-        let ended = tokio::spawn(async move {
-            // Never sent to: it ends with the last share.
-            let _ = last_is_gone.await;
-            if let Err(error) = end(&containerd, &id, kept.load(Ordering::Acquire)).await {
-                tracing::warn!(lease = %id, error = chain(&error), "a lease could not be ended; it will expire");
+        // Ready before the lease is there: whoever waits for that may go away meanwhile.
+        let ended = tokio::spawn({
+            let (leases, containerd, id) = (self.clone(), containerd.clone(), id.clone());
+            async move {
+                // Never sent to: it ends with the last share.
+                let _ = last_is_gone.await;
+                if let Err(error) = end(&containerd, &id, kept.load(Ordering::Acquire)).await {
+                    tracing::warn!(lease = %id, error = chain(&error), "a lease could not be ended; it will expire");
+                }
+                leases.lock().remove(&id);
             }
-            leases.lock().remove(&id);
         });
+        let failed = ImageError::containerd("take a lease for", image);
+        containerd.create_lease(&id, Some(EXPIRY)).await.map_err(failed)?;
         Ok(Lease { share, ended })
     }
 
