@@ -86,19 +86,20 @@ fn release(version: &str) -> Option<(u32, u32)> {
 
 fn built_in_cri(namespace: &str, version: &str, plugins: &[Plugin]) -> Finding {
     const NAME: &str = "built-in CRI plugin";
-    let active: Vec<_> = plugins
-        .iter()
-        .filter(|plugin| plugin.is_built_in_cri() && plugin.is_loaded())
-        .map(|plugin| format!("{}.{}", plugin.kind, plugin.id))
-        .collect();
-    if active.is_empty() {
+    let names = |is_one: fn(&Plugin) -> bool| -> Vec<_> {
+        let active = plugins.iter().filter(|plugin| is_one(plugin) && plugin.is_loaded());
+        active.map(|plugin| format!("{}.{}", plugin.kind, plugin.id)).collect()
+    };
+    let whole = names(Plugin::is_built_in_cri);
+    let parts = names(Plugin::is_part_of_built_in_cri);
+    if whole.is_empty() && parts.is_empty() {
         return Finding::ok(NAME, "not active");
     }
-    let text = format!("active ({})", active.join(", "));
+    let text = format!("active ({})", [&whole[..], &parts[..]].concat().join(", "));
     if namespace != BUILT_IN_NAMESPACE {
         return Finding::ok(NAME, format!("{text}, but in {BUILT_IN_NAMESPACE}, not in {namespace}"));
     }
-    let parts: &[&str] = match release(version) {
+    let all: &[&str] = match release(version) {
         Some((1, _)) => &["io.containerd.grpc.v1.cri"],
         _ => &[
             "io.containerd.cri.v1.images",
@@ -107,11 +108,14 @@ fn built_in_cri(namespace: &str, version: &str, plugins: &[Plugin]) -> Finding {
             "io.containerd.podsandbox.controller.v1.podsandbox",
         ],
     };
-    let parts: Vec<_> = parts.iter().map(|part| format!("{part:?}")).collect();
+    let all: Vec<_> = all.iter().map(|part| format!("{part:?}")).collect();
     let fix = format!(
         "put {} into disabled_plugins in /etc/containerd/config.toml and restart containerd; its pods go on running",
-        parts.join(", ")
+        all.join(", ")
     );
+    if whole.is_empty() {
+        return Finding::warn(NAME, format!("{text}: it serves no pods, but still looks after images"), fix);
+    }
     Finding::fail(NAME, format!("{text}: two would manage the same pods"), fix)
 }
 
@@ -242,7 +246,9 @@ mod tests {
         let fix = found.fix.unwrap();
         assert!(fix.contains("\"io.containerd.grpc.v1.cri\"") && !fix.contains("podsandbox"), "{fix}");
         assert_eq!(built_in_cri("other", "1.7.24", &old).outcome, Outcome::Ok);
-        let new = [plugin("io.containerd.cri.v1", "images", None)];
+        let new =
+            [plugin("io.containerd.cri.v1", "images", None), plugin("io.containerd.grpc.v1", "cri", None)];
+        assert_eq!(built_in_cri("k8s.io", "2.1.9", &new[..1]).outcome, Outcome::Warn);
         let found = built_in_cri("k8s.io", "2.1.9", &new);
         assert_eq!(found.outcome, Outcome::Fail);
         assert!(found.fix.unwrap().contains("podsandbox"));

@@ -43,11 +43,15 @@ impl Plugin {
         self.init_error.is_none()
     }
 
-    /// Whether it is a part of the built-in CRI plugin, in the one piece of 1.x or the several of 2.x: any of them
-    /// would adopt, serve or delete what is cridge's.
+    /// Whether it is the built-in CRI plugin: at work, it owns every pod of its namespace.
     pub fn is_built_in_cri(&self) -> bool {
+        self.kind == "io.containerd.grpc.v1" && self.id == "cri"
+    }
+
+    /// Whether it is one of the parts that 2.x has split off the CRI plugin. They serve nobody by themselves, but go
+    /// on looking after images and sandboxes.
+    pub fn is_part_of_built_in_cri(&self) -> bool {
         match self.kind.as_str() {
-            "io.containerd.grpc.v1" => self.id == "cri",
             "io.containerd.cri.v1" => true,
             "io.containerd.podsandbox.controller.v1" => self.id == "podsandbox",
             _ => false,
@@ -87,9 +91,7 @@ impl Containerd {
             return Ok(None);
         }
         let plugins = self.plugins().await?;
-        let active = plugins.into_iter().find(|plugin| {
-            plugin.kind == "io.containerd.grpc.v1" && plugin.id == "cri" && plugin.init_error.is_none()
-        });
+        let active = plugins.into_iter().find(|plugin| plugin.is_built_in_cri() && plugin.is_loaded());
         Ok(active.map(|plugin| format!("{}.{}", plugin.kind, plugin.id)))
     }
 
