@@ -4,15 +4,19 @@ use std::error::Error as _;
 
 use crate::error::Kind;
 
-/// A failed call: what was tried, on what, and containerd's own words.
+/// A failed call: what was tried, on what, and containerd's own words. A status is no source: as text it would say
+/// its words a second time, and its debug form with them.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerdError {
     /// The socket does not answer.
-    #[error("containerd is away: could not {action} {object}; is it running, and is this its socket?")]
-    Away { action: &'static str, object: String, source: Box<tonic::Status> },
+    #[error(
+        "containerd is away: could not {action} {object}; is it running, and is this its socket? ({})",
+        status.message()
+    )]
+    Away { action: &'static str, object: String, status: Box<tonic::Status> },
     /// It answered with an error.
-    #[error("containerd could not {action} {object}: {}", source.message())]
-    Call { action: &'static str, object: String, source: Box<tonic::Status> },
+    #[error("containerd could not {action} {object}: {}", status.message())]
+    Call { action: &'static str, object: String, status: Box<tonic::Status> },
     /// No answer within the call's deadline.
     #[error("containerd did not {action} {object} within {limit:?}")]
     Deadline { action: &'static str, object: String, limit: std::time::Duration },
@@ -29,14 +33,14 @@ impl ContainerdError {
     /// and a status that came over the wire has none.
     pub(super) fn from_status(action: &'static str, object: String, status: tonic::Status) -> Self {
         let away = status.source().is_some();
-        let source = Box::new(status);
-        if away { Self::Away { action, object, source } } else { Self::Call { action, object, source } }
+        let status = Box::new(status);
+        if away { Self::Away { action, object, status } } else { Self::Call { action, object, status } }
     }
 
     /// The connection ended where more was to come.
     pub(super) fn cut_off(action: &'static str, object: String) -> Self {
-        let source = Box::new(tonic::Status::unavailable("the stream ended"));
-        Self::Away { action, object, source }
+        let status = Box::new(tonic::Status::unavailable("the stream ended"));
+        Self::Away { action, object, status }
     }
 
     /// What it means to the caller.
@@ -46,7 +50,7 @@ impl ContainerdError {
             Self::Deadline { .. } => Kind::DeadlineExceeded,
             Self::TooLarge { .. } => Kind::ResourceExhausted,
             Self::Malformed { .. } => Kind::Internal,
-            Self::Call { source, .. } => match source.code() {
+            Self::Call { status, .. } => match status.code() {
                 tonic::Code::NotFound => Kind::NotFound,
                 tonic::Code::AlreadyExists => Kind::AlreadyExists,
                 tonic::Code::InvalidArgument => Kind::InvalidArgument,
@@ -97,6 +101,12 @@ mod tests {
             assert_eq!(answered(code).kind(), kind);
         }
         assert_eq!(answered(tonic::Code::NotFound).to_string(), "containerd could not look at x: said so");
+    }
+
+    #[test]
+    fn its_words_are_told_once() {
+        let text = crate::error::chain(&answered(tonic::Code::Unknown));
+        assert_eq!(text.matches("said so").count(), 1, "{text}");
     }
 
     #[test]
