@@ -1,0 +1,23 @@
+//! What the tests stand on: nodes with a private containerd and a CRI server of their own, pods made by builders,
+//! and a look at what each test has left behind.
+
+mod client;
+mod container;
+mod lab;
+mod leaks;
+mod node;
+mod pod;
+mod trial;
+mod wait;
+
+pub use client::{code_of, request};
+pub use leaks::anywhere as left_anywhere;
+pub use container::{Container, ContainerBuilder, LogLine, Output, Shell};
+pub use lab::{Image, Lab};
+pub use node::{Node, NodeOptions};
+pub use pod::{Pod, PodBuilder};
+pub use trial::{Case, Outcome, Test, on_cridge, release_trials};
+pub use wait::{DEADLINE, until};
+
+/// The image of nearly all containers: a busybox with pgrep and ipcs.
+pub const BUSYBOX: &str = "docker.io/library/busybox:latest";

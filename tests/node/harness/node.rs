@@ -1,0 +1,231 @@
+//! One node: a private containerd of some release, and the CRI server under test on it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+
+use k8s_cri::v1 as cri;
+use rustix::process::{Pid, Signal, kill_process};
+use tonic::transport::Channel;
+
+use super::client::{self, Images, Runtime};
+use super::lab::{hack_lab, text};
+use super::{BUSYBOX, on_cridge, until};
+
+/// What is special about a node.
+#[derive(Clone, Copy, Default)]
+pub struct NodeOptions {
+    /// Changes the server's configuration file before its first start.
+    pub configure: Option<fn(&mut String)>,
+    /// Whether the usual image is left unpulled.
+    pub bare: bool,
+}
+
+/// A node that runs.
+pub struct Node {
+    pub dir: PathBuf,
+    pub release: String,
+    pub bridge: String,
+    /// Of the pods: the first three numbers and a dot.
+    pub subnet: String,
+    cache: PathBuf,
+    /// None between a stop and the next start, and where containerd's own CRI is tested.
+    server: Mutex<Option<Child>>,
+    cri: Channel,
+    containerd: Channel,
+}
+
+impl Node {
+    pub(super) async fn up(
+        dir: PathBuf,
+        cache: PathBuf,
+        release: String,
+        port: u16,
+        subnet: String,
+        bridge: String,
+        options: NodeOptions,
+    ) -> Self {
+        let socket = dir.join(if on_cridge() { "cridge.sock" } else { "containerd.sock" });
+        let node = Self {
+            cri: client::channel(&socket),
+            containerd: client::channel(&dir.join("containerd.sock")),
+            subnet: subnet.trim_end_matches("0/24").to_owned(),
+            server: Mutex::new(None),
+            dir,
+            release,
+            bridge,
+            cache,
+        };
+        let place = text(&node.dir);
+        hack_lab(&["cni-conf", place, &subnet, &node.bridge]);
+        hack_lab(&["hosts", place, &port.to_string()]);
+        hack_lab(&["cridge-conf", place]);
+        if let Some(configure) = options.configure {
+            let file = node.dir.join("cridge.toml");
+            let mut config = std::fs::read_to_string(&file).expect("the server's configuration");
+            configure(&mut config);
+            std::fs::write(&file, config).expect("the server's configuration");
+        }
+        node.start_containerd();
+        if on_cridge() {
+            node.start().await;
+        }
+        if !options.bare {
+            node.pull(BUSYBOX).await;
+        }
+        node
+    }
+
+    /// The server's RuntimeService.
+    pub fn runtime(&self) -> Runtime {
+        client::runtime(self.cri.clone())
+    }
+
+    /// The server's ImageService.
+    pub fn images(&self) -> Images {
+        client::images(self.cri.clone())
+    }
+
+    /// containerd, for its own API.
+    pub fn containerd(&self) -> Channel {
+        self.containerd.clone()
+    }
+
+    /// The socket that the CRI is served on.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(if on_cridge() { "cridge.sock" } else { "containerd.sock" })
+    }
+
+    /// A program that `hack/lab` got.
+    pub fn tool(&self, name: &str) -> PathBuf {
+        self.cache.join("bin").join(name)
+    }
+
+    /// Pulls an image; its id.
+    #[track_caller]
+    pub fn pull(&self, image: &str) -> impl Future<Output = String> {
+        let (mut images, image, caller) =
+            (self.images(), image.to_owned(), std::panic::Location::caller());
+        async move {
+            let request = cri::PullImageRequest { image: Some(spec(&image)), ..Default::default() };
+            match images.pull_image(request).await {
+                Ok(answer) => answer.into_inner().image_ref,
+                Err(status) => panic!("cannot pull {image} at {caller}: {status:?}"),
+            }
+        }
+    }
+
+    /// What the server says of an image; nothing of one that it does not have.
+    pub async fn image(&self, image: &str) -> Option<cri::Image> {
+        let request = cri::ImageStatusRequest { image: Some(spec(image)), ..Default::default() };
+        self.images().image_status(request).await.expect("ImageStatus").into_inner().image
+    }
+
+    /// What the server says of its health: (runtime ready, network ready).
+    pub async fn ready(&self) -> Option<(bool, bool)> {
+        let answer = self.runtime().status(cri::StatusRequest::default()).await.ok()?.into_inner();
+        let is = |kind: &str| {
+            answer.status.iter().flat_map(|s| &s.conditions).any(|c| c.r#type == kind && c.status)
+        };
+        Some((is("RuntimeReady"), is("NetworkReady")))
+    }
+
+    /// Starts cridge, and waits until it serves.
+    pub async fn start(&self) {
+        assert!(self.server.lock().unwrap().is_none(), "a server runs already");
+        let log = File::options().create(true).append(true).open(self.log_file()).expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_cridge"))
+            .args(["serve", "--config", text(&self.dir.join("cridge.toml")), "--log-level", "debug"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("cridge can be started");
+        *self.server.lock().unwrap() = Some(child);
+        until("cridge serves", || async {
+            let ended = self.server.lock().unwrap().as_mut().unwrap().try_wait().expect("a child");
+            assert!(ended.is_none(), "cridge ended with {ended:?}:\n{}", self.log_tail(30));
+            self.ready().await
+        })
+        .await;
+    }
+
+    /// Sends the signal to cridge, and waits for its end.
+    pub async fn end(&self, signal: Signal) -> ExitStatus {
+        let mut child = self.server.lock().unwrap().take().expect("a server that runs");
+        kill_process(Pid::from_child(&child), signal).expect("a server that runs");
+        until("cridge ends", || {
+            let ended = child.try_wait().expect("a child");
+            async move { ended }
+        })
+        .await
+    }
+
+    /// The server's process.
+    pub fn server_pid(&self) -> Option<u32> {
+        self.server.lock().unwrap().as_ref().map(Child::id)
+    }
+
+    /// Starts containerd, and waits until it answers.
+    pub fn start_containerd(&self) {
+        let cri = if on_cridge() { "off" } else { "on" };
+        hack_lab(&["containerd-up", text(&self.dir), &self.release, "--cri", cri]);
+    }
+
+    /// Stops containerd alone: what it runs goes on.
+    pub async fn end_containerd(&self, signal: Signal) {
+        let file = self.dir.join("containerd.pid");
+        let pid: i32 = std::fs::read_to_string(&file).expect("a pid").trim().parse().expect("a pid");
+        kill_process(Pid::from_raw(pid).expect("a pid"), signal).expect("a containerd that runs");
+        // Its parent in here reaps it.
+        until("containerd ends", || async move { (!runs(pid)).then_some(()) }).await;
+        std::fs::remove_file(file).expect("the pid's file");
+    }
+
+    /// Ends the server, sees that it left in peace, and takes away what `hack/lab` brought.
+    pub async fn down(&self) {
+        if self.server_pid().is_some() {
+            let ended = self.end(Signal::TERM).await;
+            assert!(ended.success(), "cridge ended with {ended} on SIGTERM:\n{}", self.log_tail(30));
+        }
+        hack_lab(&["containerd-down", text(&self.dir)]);
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.dir.join(if on_cridge() { "cridge.log" } else { "containerd.log" })
+    }
+
+    /// The last lines of the server's log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
+        let all: Vec<_> = log.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// The lines of the server's log that name one of these.
+    pub fn log_of(&self, ids: &[String]) -> Vec<String> {
+        let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
+        log.lines().filter(|line| ids.iter().any(|id| line.contains(id.as_str()))).map(str::to_owned).collect()
+    }
+
+    /// Where the server keeps what outlives a reboot, and what does not.
+    pub fn server_dirs(&self) -> [PathBuf; 2] {
+        if on_cridge() {
+            ["cridge/root", "cridge/state"].map(|dir| self.dir.join(dir))
+        } else {
+            ["root", "state"].map(|dir| self.dir.join(dir).join("io.containerd.grpc.v1.cri"))
+        }
+    }
+}
+
+/// An image, as requests name it.
+fn spec(image: &str) -> cri::ImageSpec {
+    cri::ImageSpec { image: image.to_owned(), ..Default::default() }
+}
+
+/// Whether there is such a process, and it is no zombie.
+fn runs(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+}
