@@ -87,7 +87,8 @@ async fn a_command_that_is_missing_is_a_start_error(t: Test) {
 
 async fn a_graceful_stop_gets_its_signal_and_its_time(t: Test) {
     let pod = t.pod().run().await;
-    let script = "trap 'echo got TERM; sleep 1; echo done; exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+    let script =
+        "trap 'echo got TERM; sleep 1; echo done; exit 7' TERM; echo ready; while :; do sleep 0.1; done";
     let app = pod.container("app").shell(script).start().await;
     app.logs("ready").await;
     app.stop(60).await;
@@ -99,7 +100,8 @@ async fn a_graceful_stop_gets_its_signal_and_its_time(t: Test) {
 
 async fn who_does_not_heed_the_signal_is_killed(t: Test) {
     let pod = t.pod().run().await;
-    let app = pod.container("app").shell("trap '' TERM; echo ready; while :; do sleep 0.1; done").start().await;
+    let app =
+        pod.container("app").shell("trap '' TERM; echo ready; while :; do sleep 0.1; done").start().await;
     app.logs("ready").await;
     app.stop(1).await;
     let status = app.status().await;
@@ -136,7 +138,8 @@ async fn the_images_stop_signal_is_sent(t: Test) {
     const IMAGE: &str = "docker.io/cridge-tests/configured:1";
     t.node().pull(IMAGE).await;
     let pod = t.pod().run().await;
-    let script = "trap 'echo got USR1; exit 5' USR1; trap 'exit 6' TERM; echo ready; while :; do sleep 0.1; done";
+    let script =
+        "trap 'echo got USR1; exit 5' USR1; trap 'exit 6' TERM; echo ready; while :; do sleep 0.1; done";
     let app = pod.container("app").image(IMAGE).shell(script).start().await;
     app.logs("ready").await;
     app.stop(60).await;

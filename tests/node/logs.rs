@@ -26,11 +26,13 @@ async fn reopen(container: &Container) -> Result<(), tonic::Status> {
 async fn lines_have_their_time_and_stream(t: Test) {
     let pod = t.pod().run().await;
     let before = now();
-    let script = "echo one; sleep 0.1; echo two >&2; sleep 0.1; printf 'three\\n\\n'; echo ' four  and\ttabs '";
+    let script =
+        "echo one; sleep 0.1; echo two >&2; sleep 0.1; printf 'three\\n\\n'; echo ' four  and\ttabs '";
     let app = pod.container("app").shell(script).start().await;
     app.exited().await;
     let log = app.log();
-    let lines: Vec<_> = log.iter().map(|line| (line.stream.as_str(), line.tag.as_str(), line.text.as_str())).collect();
+    let lines: Vec<_> =
+        log.iter().map(|line| (line.stream.as_str(), line.tag.as_str(), line.text.as_str())).collect();
     assert_eq!(
         lines,
         [

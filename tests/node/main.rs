@@ -5,8 +5,11 @@
 //! `CRIDGE_NODE_RELEASES` says on which of containerd's releases, `"1.6 2.x"` unless told.
 
 mod container;
+mod crictl;
 mod exec;
 mod harness;
+mod images;
+mod lists;
 mod logs;
 mod namespaces;
 mod pod;
@@ -47,6 +50,9 @@ fn main() -> ExitCode {
         security::cases(),
         exec::cases(),
         logs::cases(),
+        images::cases(),
+        lists::cases(),
+        crictl::cases(),
     ]
     .concat();
     let releases = std::env::var("CRIDGE_NODE_RELEASES").unwrap_or_else(|_| "1.6 2.x".into());

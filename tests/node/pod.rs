@@ -264,7 +264,10 @@ async fn what_was_asked_for_is_told_verbatim(t: Test) {
     assert_eq!(status.annotations, app.config.annotations);
     assert_eq!(status.log_path, app.log_file().display().to_string());
     let mount = &status.mounts[0];
-    assert_eq!((mount.host_path.as_str(), mount.container_path.as_str()), (t.folder().to_str().unwrap(), "/mnt"));
+    assert_eq!(
+        (mount.host_path.as_str(), mount.container_path.as_str()),
+        (t.folder().to_str().unwrap(), "/mnt")
+    );
     assert!(status.created_at > 0 && status.started_at == 0 && status.finished_at == 0, "{status:?}");
     assert!(!status.image_ref.is_empty() && !status.image.unwrap().image.is_empty());
 }

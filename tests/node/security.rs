@@ -39,7 +39,11 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// What a container of the usual image prints.
-async fn printed(t: &Test, script: &str, change: impl FnOnce(ContainerBuilder) -> ContainerBuilder) -> String {
+async fn printed(
+    t: &Test,
+    script: &str,
+    change: impl FnOnce(ContainerBuilder) -> ContainerBuilder,
+) -> String {
     let pod = t.pod().run().await;
     change(pod.container("app").shell(script)).output().await
 }
@@ -182,7 +186,8 @@ async fn no_new_privileges(t: Test) {
 async fn a_read_only_root(t: Test) {
     let script = "touch /file && echo root written; touch /mnt/file && echo mount written; touch /dev/shm/x && echo shm";
     let folder = t.folder().to_owned();
-    let log = printed(&t, script, |app| app.mount(folder, "/mnt").security(|s| s.readonly_rootfs = true)).await;
+    let log =
+        printed(&t, script, |app| app.mount(folder, "/mnt").security(|s| s.readonly_rootfs = true)).await;
     assert!(log.contains("Read-only file system"), "{log}");
     assert!(log.ends_with("mount written\nshm"), "{log}");
 }
@@ -201,7 +206,8 @@ async fn masked_and_read_only_paths(t: Test) {
 }
 
 async fn seccomp_profiles(t: Test) {
-    const MODE: &str = "awk '/^Seccomp:/ { print $2 }' /proc/self/status; mkdir /made 2>/dev/null && echo made";
+    const MODE: &str =
+        "awk '/^Seccomp:/ { print $2 }' /proc/self/status; mkdir /made 2>/dev/null && echo made";
     let profile = |kind: ProfileType, file: &Path| {
         Some(cri::SecurityProfile { profile_type: kind as i32, localhost_ref: file.display().to_string() })
     };
@@ -326,7 +332,8 @@ async fn read_only_mounts(t: Test) {
     std::fs::create_dir(&volume).unwrap();
     std::fs::write(volume.join("file"), "text\n").unwrap();
     let script = "cat /data/file; echo x >/data/file";
-    let log = printed(&t, script, |app| app.mount_with(&volume, "/data", |mount| mount.readonly = true)).await;
+    let log =
+        printed(&t, script, |app| app.mount_with(&volume, "/data", |mount| mount.readonly = true)).await;
     assert!(log.starts_with("text\n") && log.contains("Read-only file system"), "{log}");
     let log = printed(&t, "cat /one; echo y >/one", |app| app.mount(volume.join("file"), "/one")).await;
     assert_eq!(log, "text");
@@ -337,7 +344,8 @@ async fn mounts_of_the_node_reach_the_container(t: Test) {
     let volume = t.folder().join("volume");
     std::fs::create_dir_all(volume.join("late")).unwrap();
     let pod = t.pod().run().await;
-    let propagated = |mount: &mut cri::Mount| mount.propagation = MountPropagation::PropagationHostToContainer as i32;
+    let propagated =
+        |mount: &mut cri::Mount| mount.propagation = MountPropagation::PropagationHostToContainer as i32;
     let follower = pod.container("follower").mount_with(&volume, "/data", propagated).start().await;
     let private = pod.container("private").mount(&volume, "/data").start().await;
     let late = volume.join("late");

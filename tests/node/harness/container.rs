@@ -307,7 +307,8 @@ impl LogLine {
     /// When the line is not in the CRI's log format.
     fn parse(line: &str) -> Self {
         let mut words = line.splitn(4, ' ');
-        let mut word = || words.next().unwrap_or_else(|| panic!("not in the CRI's log format: {line:?}")).to_owned();
+        let mut word =
+            || words.next().unwrap_or_else(|| panic!("not in the CRI's log format: {line:?}")).to_owned();
         let line = Self { time: word(), stream: word(), tag: word(), text: word() };
         assert!(matches!(line.stream.as_str(), "stdout" | "stderr"), "no such stream: {line:?}");
         assert!(matches!(line.tag.as_str(), "F" | "P"), "no such tag: {line:?}");

@@ -30,9 +30,6 @@ pub struct Image {
     /// The config's digest; none for an index.
     #[serde(default)]
     pub id: String,
-    /// Bytes of layers, config and manifest.
-    #[serde(default)]
-    pub size: u64,
 }
 
 impl Lab {
@@ -56,19 +53,9 @@ impl Lab {
         self.dir.path().join("registry")
     }
 
-    /// Where `hack/lab` keeps what it got.
-    pub fn cache(&self) -> &Path {
-        &self.up().cache
-    }
-
     /// What the registry has under a name without its host, such as `cridge-tests/oci:1`.
     pub fn image(&self, name: &str) -> &Image {
         self.up().images.get(name).unwrap_or_else(|| panic!("no test image is called {name}"))
-    }
-
-    /// The registry's address.
-    pub fn registry(&self) -> String {
-        format!("127.0.0.1:{}", self.up().port)
     }
 
     /// A folder, bridge and subnet that no other node of this run has, then containerd and the server there.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
-use containerd_client::services::v1::snapshots::{Kind, ListSnapshotsRequest};
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
+use containerd_client::services::v1::snapshots::{Kind, ListSnapshotsRequest};
 use containerd_client::services::v1::tasks_client::TasksClient;
 use futures::TryStreamExt as _;
 
@@ -154,7 +154,8 @@ fn members() -> Vec<String> {
 }
 
 fn processes() -> impl Iterator<Item = PathBuf> + use<> {
-    let numbered = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
+    let numbered =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
     names_below(Path::new("/proc")).filter(numbered)
 }
 

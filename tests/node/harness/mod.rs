@@ -11,13 +11,13 @@ mod trial;
 mod wait;
 
 pub use client::{code_of, request};
+pub use container::{Container, ContainerBuilder, Output, Shell};
+pub use lab::Lab;
 pub use leaks::anywhere as left_anywhere;
-pub use container::{Container, ContainerBuilder, LogLine, Output, Shell};
-pub use lab::{Image, Lab};
 pub use node::{Node, NodeOptions};
-pub use pod::{Pod, PodBuilder};
-pub use trial::{Case, Outcome, Test, on_cridge, release_trials};
-pub use wait::{DEADLINE, until};
+pub use pod::Pod;
+pub use trial::{Case, Test, on_cridge, release_trials};
+pub use wait::until;
 
 /// The image of nearly all containers: a busybox with pgrep and ipcs.
 pub const BUSYBOX: &str = "docker.io/library/busybox:latest";

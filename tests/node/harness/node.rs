@@ -105,8 +105,7 @@ impl Node {
     /// Pulls an image; its id.
     #[track_caller]
     pub fn pull(&self, image: &str) -> impl Future<Output = String> {
-        let (mut images, image, caller) =
-            (self.images(), image.to_owned(), std::panic::Location::caller());
+        let (mut images, image, caller) = (self.images(), image.to_owned(), std::panic::Location::caller());
         async move {
             let request = cri::PullImageRequest { image: Some(spec(&image)), ..Default::default() };
             match images.pull_image(request).await {
@@ -206,7 +205,10 @@ impl Node {
     /// The lines of the server's log that name one of these.
     pub fn log_of(&self, ids: &[String]) -> Vec<String> {
         let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
-        log.lines().filter(|line| ids.iter().any(|id| line.contains(id.as_str()))).map(str::to_owned).collect()
+        log.lines()
+            .filter(|line| ids.iter().any(|id| line.contains(id.as_str())))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Where the server keeps what outlives a reboot, and what does not.

@@ -82,8 +82,7 @@ pub fn release_trials(
     cases: &[Case],
     handle: &tokio::runtime::Handle,
 ) -> (Vec<Trial>, Outcome) {
-    let release =
-        Arc::new(Release { name: name.to_owned(), lab: lab.clone(), node: OnceCell::const_new() });
+    let release = Arc::new(Release { name: name.to_owned(), lab: lab.clone(), node: OnceCell::const_new() });
     let wanted = cases.iter().filter(|case| on_cridge() || !case.cridge_only);
     let trials = wanted.map(|case| {
         let (case, release, handle) = (*case, release.clone(), handle.clone());
@@ -110,9 +109,9 @@ async fn finish(node: &Node) -> Vec<String> {
 }
 
 async fn carry_out(case: Case, release: Arc<Release>) -> Result<(), Failed> {
-    let starting = release.node.get_or_init(|| async {
-        Arc::new(release.lab.node(&release.name, NodeOptions::default()).await)
-    });
+    let starting = release
+        .node
+        .get_or_init(|| async { Arc::new(release.lab.node(&release.name, NodeOptions::default()).await) });
     let node = AssertUnwindSafe(starting).catch_unwind().await;
     let node = node.map_err(|panic| format!("no node: {}", text_of(&*panic)))?.clone();
     let name = case.name.replace('_', "-");
@@ -231,7 +230,8 @@ impl Test {
         };
         let mut runtime = node.runtime();
         let answer = runtime.list_pod_sandbox(cri::ListPodSandboxRequest { filter: Some(filter) }).await;
-        let pods = answer.map_err(|status| format!("clean-up: ListPodSandbox: {status:?}"))?.into_inner().items;
+        let pods =
+            answer.map_err(|status| format!("clean-up: ListPodSandbox: {status:?}"))?.into_inner().items;
         for pod in pods {
             let pod_sandbox_id = pod.id.clone();
             let request = cri::StopPodSandboxRequest { pod_sandbox_id };
