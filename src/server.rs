@@ -14,13 +14,14 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::config::Config;
+use crate::config::{CgroupDriver, Config};
 use crate::container::Containers;
 use crate::containerd::Containerd;
 use crate::cri::{ImageService, RuntimeService};
 use crate::error::Kind;
 use crate::events::{self, Link};
 use crate::image::Images;
+use crate::linux::cgroup::{self, CgroupMode};
 use crate::linux::lock;
 use crate::proto::cri::image_service_server::ImageServiceServer;
 use crate::proto::cri::runtime_service_server::RuntimeServiceServer;
@@ -29,6 +30,8 @@ use crate::sandbox::{Handlers, Sandboxes, load_facts};
 
 /// Largest message taken or sent, in bytes: the kubelet's own bound.
 const MAX_MESSAGE: usize = 16 << 20;
+/// What a containerd with CAP_SYS_RESOURCE may give (proc_pid_oom_score_adj(5)).
+const LOWEST_OOM_SCORE: i32 = -1000;
 /// How long calls under way may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
 /// How long the start waits for containerd before it serves without.
@@ -39,7 +42,11 @@ const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Another instance holds the same state, the built-in CRI plugin is active, the socket cannot be bound, or the
 /// configuration cannot be used.
-pub async fn run(config: Config) -> Result<()> {
+pub async fn run(mut config: Config) -> Result<()> {
+    if config.runtime.enable_selinux {
+        bail!("runtime.enable_selinux: labels are not given yet; set it to false to run pods without them");
+    }
+    config.settle_cgroup_driver(cgroup_driver_of_node());
     let config = Arc::new(config);
     std::fs::create_dir_all(&config.root)
         .with_context(|| format!("cannot make {}", config.root.display()))?;
@@ -80,6 +87,12 @@ impl Daemon {
         let images = Images::new(config.image.clone(), containerd.clone(), registry);
         let handlers = Handlers::load(config)?;
         let node = load_facts(&containerd).await.context("cannot learn what this node is")?;
+        if node.oom_score_floor > LOWEST_OOM_SCORE {
+            tracing::warn!(
+                "containerd may not give OOM scores below {}: lower ones are raised to it",
+                node.oom_score_floor
+            );
+        }
         let sandboxes = Sandboxes::new(config.clone(), containerd.clone(), images.clone(), handlers, node);
         let containers = Containers::new(config.clone(), containerd.clone(), images.clone(), sandboxes);
         Ok(Self {
@@ -146,6 +159,15 @@ impl Daemon {
                 Ok(())
             }
         }
+    }
+}
+
+/// systemd manages all cgroups of a node that it runs on a unified hierarchy; a second manager would fight it.
+fn cgroup_driver_of_node() -> CgroupDriver {
+    let systemd = Path::new("/run/systemd/system").is_dir();
+    match (systemd, cgroup::mode()) {
+        (true, CgroupMode::Unified) => CgroupDriver::Systemd,
+        _ => CgroupDriver::Cgroupfs,
     }
 }
 

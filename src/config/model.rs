@@ -178,15 +178,30 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The driver told to the kubelet: as configured, else as the default handler's `SystemdCgroup` says.
-    pub fn cgroup_driver(&self) -> CgroupDriver {
-        let handler = self.runtime.handlers.get(&self.runtime.default_handler);
-        let systemd = handler.and_then(|handler| handler.options.get("SystemdCgroup"));
-        match (self.runtime.cgroup_driver, systemd.and_then(toml::Value::as_bool)) {
-            (Some(configured), _) => configured,
-            (None, Some(true)) => CgroupDriver::Systemd,
-            (None, _) => CgroupDriver::Cgroupfs,
+    /// Settles who makes cgroups: as configured, else as the default handler's `SystemdCgroup` says, else as the
+    /// node would have it; handlers of runc's kind that do not say are told.
+    pub fn settle_cgroup_driver(&mut self, of_node: CgroupDriver) {
+        const OPTION: &str = "SystemdCgroup";
+        let runtime = &mut self.runtime;
+        let said =
+            runtime.handlers.get(&runtime.default_handler).and_then(|handler| handler.options.get(OPTION));
+        let said = said.and_then(toml::Value::as_bool).map(|systemd| match systemd {
+            true => CgroupDriver::Systemd,
+            false => CgroupDriver::Cgroupfs,
+        });
+        let driver = runtime.cgroup_driver.or(said).unwrap_or(of_node);
+        runtime.cgroup_driver = Some(driver);
+        for handler in runtime.handlers.values_mut().filter(|handler| handler.is_runc()) {
+            let systemd = toml::Value::Boolean(driver == CgroupDriver::Systemd);
+            handler.options.entry(OPTION).or_insert(systemd);
         }
+    }
+}
+
+impl HandlerConfig {
+    /// Whether pod and shim are plain processes of this node, as runc's are.
+    pub fn is_runc(&self) -> bool {
+        self.runtime_type == "io.containerd.runc.v2"
     }
 }
 
@@ -258,6 +273,33 @@ impl Default for ImageConfig {
             pull_progress_timeout: Duration::from_secs(300),
             max_layer_bytes: 64 << 30,
             discard_unpacked_layers: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_driver_is_as_configured_else_as_the_handler_says_else_the_nodes() {
+        use CgroupDriver::{Cgroupfs, Systemd};
+        for (configured, option, of_node, settled) in [
+            (None, None, Systemd, Systemd),
+            (None, None, Cgroupfs, Cgroupfs),
+            (None, Some(false), Systemd, Cgroupfs),
+            (None, Some(true), Cgroupfs, Systemd),
+            (Some(Systemd), None, Cgroupfs, Systemd),
+        ] {
+            let mut config = Config::default();
+            config.runtime.cgroup_driver = configured;
+            let runc = config.runtime.handlers.get_mut("runc").unwrap();
+            runc.options
+                .extend(option.map(|on: bool| ("SystemdCgroup".to_owned(), toml::Value::Boolean(on))));
+            config.settle_cgroup_driver(of_node);
+            assert_eq!(config.runtime.cgroup_driver, Some(settled));
+            let told = config.runtime.handlers["runc"].options["SystemdCgroup"].as_bool();
+            assert_eq!(told, Some(settled == Systemd));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::ContainerError;
 use crate::field::{self, FieldError};
 use crate::proto::cri;
 use crate::signal::Signal;
@@ -42,6 +43,25 @@ pub(super) fn check(config: &cri::ContainerConfig) -> Result<(), FieldError> {
         }
     }
     Ok(())
+}
+
+/// Refuses what this runtime does not do yet: left out in silence, it would be a lie.
+pub(super) fn refuse_undone(config: &cri::ContainerConfig) -> Result<(), ContainerError> {
+    const UNDONE: [&str; 3] =
+        ["cdi.k8s.io/", "io.kubernetes.cri.blockio-class", "io.kubernetes.cri.rdt-class"];
+    let not_yet = |field: String| Err(ContainerError::NotYet { field });
+    if !config.cdi_devices.is_empty() {
+        return not_yet("config.CDI_devices".into());
+    }
+    for (n, mount) in config.mounts.iter().enumerate() {
+        if mount.image.is_some() {
+            return not_yet(format!("config.mounts[{n}].image"));
+        }
+    }
+    match config.annotations.keys().find(|key| UNDONE.iter().any(|undone| key.starts_with(undone))) {
+        Some(key) => not_yet(format!("config.annotations[{key:?}]")),
+        None => Ok(()),
+    }
 }
 
 fn check_arguments(config: &cri::ContainerConfig) -> Result<(), FieldError> {

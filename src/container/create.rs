@@ -12,7 +12,7 @@ use crate::config::RuntimeConfig;
 use crate::containerd::{ContainerRecord, TypedBlob};
 use crate::id::{ContainerId, SnapshotKey};
 use crate::image::Image;
-use crate::linux::device;
+use crate::linux::{apparmor, device};
 use crate::proto::cri::{self, NamespaceMode};
 use crate::sandbox::{Handler, Sandbox};
 use crate::spec::{self, ContainerSpec, PidNamespace, PreparedDevice, PreparedMount};
@@ -28,6 +28,7 @@ impl Containers {
     pub async fn create(&self, request: cri::CreateContainerRequest) -> Result<ContainerId, ContainerError> {
         let config = crate::field::required("config", request.config.as_ref())?;
         check::check(config)?;
+        check::refuse_undone(config)?;
         let sandbox = self.sandboxes().find(&request.pod_sandbox_id)?;
         sandbox.pause_pid()?;
         let id = ContainerId::generate();
@@ -116,11 +117,12 @@ impl Plan {
         images
             .ensure_unpacked(&self.image, &self.handler.snapshotter)
             .await
-            .map_err(ContainerError::Image)?;
+            .map_err(|error| ContainerError::Image(error.into()))?;
         let accounts = self.accounts().await?;
         let looked = self.look().await?;
         let volumes = self.volumes();
         let spec = self.spec(looked, &accounts, &volumes)?;
+        self.load_apparmor_profile(&spec).await?;
         let resources = spec::resources_of(&spec);
         container.change(|facts| {
             facts.user = spec::user_of(&spec);
@@ -240,6 +242,29 @@ impl Plan {
             node: &sandboxes.node(),
         })
         .map_err(ContainerError::Spec)
+    }
+
+    /// Loads the default AppArmor profile where it is wanted and missing; any other must be loaded already.
+    async fn load_apparmor_profile(&self, spec: &Spec) -> Result<(), ContainerError> {
+        let profile = spec.process().as_ref().and_then(|process| process.apparmor_profile().clone());
+        let Some(profile) = profile else { return Ok(()) };
+        let id = self.id.clone();
+        let ensure = move || {
+            let failed =
+                |source| ContainerError::Linux { step: "load the AppArmor profile", id: id.clone(), source };
+            if apparmor::is_loaded(&profile).map_err(failed)? {
+                Ok(())
+            } else if profile == spec::DEFAULT_APPARMOR_PROFILE {
+                apparmor::load_default(&profile).map_err(failed)
+            } else {
+                let why = format!("profile {profile:?} is not loaded on this node");
+                Err(crate::field::error("config.linux.security_context.apparmor.localhost_ref", why).into())
+            }
+        };
+        let panicked = |why: tokio::task::JoinError| {
+            Err(ContainerError::Panicked { id: self.id.clone(), why: why.to_string() })
+        };
+        tokio::task::spawn_blocking(ensure).await.unwrap_or_else(panicked)
     }
 
     /// What all containers of the pod see alike: hostname, hosts, resolv.conf, /dev/shm.

@@ -33,11 +33,11 @@ pub enum ContainerError {
     #[error("{0:?} is the beginning of more than one container's id")]
     Ambiguous(String),
     #[error(transparent)]
-    Sandbox(#[from] SandboxError),
+    Sandbox(Box<SandboxError>),
     #[error("image {0:?} is not on this node: pull it first")]
     NoImage(String),
     #[error("cannot use the image")]
-    Image(#[source] ImageError),
+    Image(#[source] Box<ImageError>),
     #[error("container {id} cannot be used so")]
     Denied { id: ContainerId, source: Denied },
     #[error("{field}: not supported yet")]
@@ -108,5 +108,11 @@ impl From<MakeError<ContainerError>> for ContainerError {
             MakeError::Failed(error) => Self::Create(error),
             MakeError::BrokenOff(name) => Self::BrokenOff(name),
         }
+    }
+}
+
+impl From<SandboxError> for ContainerError {
+    fn from(error: SandboxError) -> Self {
+        Self::Sandbox(Box::new(error))
     }
 }

@@ -18,16 +18,13 @@ pub(super) fn prepare(
 ) -> Result<Vec<PreparedMount>, ContainerError> {
     let failed = |source| ContainerError::Linux { step: "look at the mounts", id: id.clone(), source };
     let mounts = mount::mounts().map_err(failed)?;
-    let one = |(n, wanted): (usize, &cri::Mount)| {
-        if wanted.image.is_some() {
-            return Err(ContainerError::NotYet { field: format!("config.mounts[{n}].image") });
-        }
+    let one = |wanted: &cri::Mount| {
         let source = resolve(Path::new(&wanted.host_path))?;
         let source_propagation =
             mount::mount_of(&mounts, &source).map_or(Propagation::Private, |mount| mount.propagation);
         Ok(PreparedMount { mount: wanted.clone(), source, source_propagation })
     };
-    config.mounts.iter().enumerate().map(one).collect()
+    config.mounts.iter().map(one).collect()
 }
 
 fn resolve(host: &Path) -> Result<PathBuf, ContainerError> {

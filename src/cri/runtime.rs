@@ -99,7 +99,11 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
             status: Some(cri::RuntimeStatus { conditions }),
             info,
             runtime_handlers: handlers.describe(),
-            features: Some(cri::RuntimeFeatures { supplemental_groups_policy: true, ..Default::default() }),
+            features: Some(cri::RuntimeFeatures {
+                supplemental_groups_policy: true,
+                mount_options: true,
+                ..Default::default()
+            }),
         }))
     }
 
@@ -107,9 +111,9 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         _: Request<cri::RuntimeConfigRequest>,
     ) -> Reply<cri::RuntimeConfigResponse> {
-        let driver = match self.config.cgroup_driver() {
-            CgroupDriver::Systemd => cri::CgroupDriver::Systemd,
-            CgroupDriver::Cgroupfs => cri::CgroupDriver::Cgroupfs,
+        let driver = match self.config.runtime.cgroup_driver {
+            Some(CgroupDriver::Systemd) => cri::CgroupDriver::Systemd,
+            Some(CgroupDriver::Cgroupfs) | None => cri::CgroupDriver::Cgroupfs,
         };
         let linux = Some(cri::LinuxRuntimeConfiguration { cgroup_driver: driver.into() });
         Ok(Response::new(cri::RuntimeConfigResponse { linux }))

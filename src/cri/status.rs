@@ -27,15 +27,21 @@ fn code(kind: Kind) -> Code {
     }
 }
 
+/// Words that kubelets look for at the beginning of an error, in an `Unknown` status only: any other code has the
+/// client library put its own words before them (k8s.io/cri-api pkg/errors, cri-client remote_image.go).
+const KUBELET_WORDS: [&str; 2] = ["RegistryUnavailable", "SignatureValidationFailed"];
+
 /// The status of an error: its kind's code, and what it and its sources say.
 pub(super) fn status(kind: Kind, error: &(dyn std::error::Error + 'static)) -> Status {
     let mut text = chain(error);
+    let for_kubelets = KUBELET_WORDS.iter().any(|word| text.starts_with(word));
+    let code = if for_kubelets { Code::Unknown } else { code(kind) };
     if text.len() > MAX_TEXT {
         let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }
-    Status::new(code(kind), text)
+    Status::new(code, text)
 }
 
 macro_rules! into_status {
@@ -64,6 +70,12 @@ mod tests {
     fn a_status_has_the_kinds_code_and_the_whole_chain() {
         let status = Status::from(SandboxError::NotFound("abc".into()));
         assert_eq!((status.code(), status.message()), (Code::NotFound, "pod sandbox \"abc\" does not exist"));
+    }
+
+    #[test]
+    fn what_kubelets_look_for_reaches_them() {
+        let error = crate::field::error("RegistryUnavailable", "nobody answers");
+        assert_eq!(status(Kind::Unavailable, &error).code(), Code::Unknown);
     }
 
     #[test]

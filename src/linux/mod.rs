@@ -2,6 +2,7 @@
 //!
 //! Invariant: a namespace is entered only on a throw-away thread, never on one of the async runtime's.
 
+pub mod apparmor;
 pub mod caps;
 pub mod cgroup;
 pub mod device;

@@ -31,6 +31,17 @@ pub fn oom_score_adj(pid: i32) -> Result<i32, LinuxError> {
         .map_err(|e| LinuxError::on("understand", &path)(io::Error::new(io::ErrorKind::InvalidData, e)))
 }
 
+/// A variable of another process' environment, as it was at its start; `None` where it is not set.
+pub fn environment(pid: i32, name: &str) -> Result<Option<String>, LinuxError> {
+    let path = format!("/proc/{pid}/environ");
+    let bytes =
+        std::fs::read(&path).map_err(|source| LinuxError::Call { action: "read", object: path, source })?;
+    let value = |entry: &[u8]| {
+        Some(String::from_utf8_lossy(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?).into_owned())
+    };
+    Ok(bytes.split(|byte| *byte == 0).find_map(value))
+}
+
 /// Whether a process with this pid lives (zombies do not count).
 pub fn is_alive(pid: i32) -> bool {
     let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return false };

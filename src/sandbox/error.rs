@@ -18,6 +18,9 @@ use crate::state::{MakeError, Taken};
 pub enum SandboxError {
     #[error(transparent)]
     Invalid(#[from] FieldError),
+    /// A part of the CRI that this runtime does not do yet.
+    #[error("{field}: not supported yet")]
+    NotYet { field: String },
     #[error(transparent)]
     NameTaken(Taken),
     /// The failure of the work that this request had joined, or started.
@@ -42,7 +45,7 @@ pub enum SandboxError {
     #[error("cannot set up the network of pod sandbox {id}")]
     Network { id: PodId, source: NetworkError },
     #[error("cannot get the pause image")]
-    Image(#[source] ImageError),
+    Image(#[source] Box<ImageError>),
     #[error("cannot make the pause's spec")]
     Spec(#[source] SpecError),
     /// A step of the teardown failed; the others were done.
@@ -60,6 +63,7 @@ impl SandboxError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid(_) => Kind::InvalidArgument,
+            Self::NotYet { .. } => Kind::Unimplemented,
             Self::NameTaken(_) => Kind::AlreadyExists,
             Self::Run(source) => source.kind(),
             Self::BrokenOff(_) => Kind::Internal,

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use oci_spec::runtime::Spec;
 
 use super::SandboxError;
+use super::features::{self, Features};
 use crate::config::{Config, HandlerConfig};
 use crate::containerd::{Containerd, RuntimeSelection};
 use crate::network::Networks;
@@ -24,13 +25,6 @@ pub struct Handler {
     pub networks: Networks,
     pub snapshotter: String,
     features: Arc<RwLock<Features>>,
-}
-
-/// What the handler's runtime can do, as it said itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Features {
-    pub recursive_read_only: bool,
-    pub user_namespaces: bool,
 }
 
 /// All configured handlers.
@@ -56,7 +50,7 @@ pub enum HandlerError {
 impl Handler {
     /// Whether pod and shim are plain processes of this node, as runc's are.
     pub fn is_runc(&self) -> bool {
-        self.config.runtime_type == "io.containerd.runc.v2"
+        self.config.is_runc()
     }
 
     /// What the runtime can do.
@@ -99,21 +93,11 @@ impl Handlers {
         self.by_name.values()
     }
 
-    /// Asks each handler's runtime what it can do. What cannot be learnt counts as not there.
+    /// Asks each handler's runtime what it can do.
     pub async fn learn_features(&self, containerd: &Containerd) {
         for handler in self.by_name.values() {
-            let features = match containerd.runtime_features(&handler.runtime).await {
-                Ok(Some(told)) => Features::from_oci(&told),
-                Ok(None) => Features::default(),
-                Err(error) => {
-                    tracing::warn!(
-                        handler = handler.name,
-                        "cannot ask the runtime for its features: {error}"
-                    );
-                    Features::default()
-                }
-            };
-            *handler.features.write().unwrap_or_else(PoisonError::into_inner) = features;
+            let learnt = features::learn(handler, containerd).await;
+            *handler.features.write().unwrap_or_else(PoisonError::into_inner) = learnt;
         }
     }
 
@@ -125,7 +109,6 @@ impl Handlers {
                 name: name.to_owned(),
                 features: Some(cri::RuntimeHandlerFeatures {
                     recursive_read_only_mounts: features.recursive_read_only,
-                    user_namespaces: features.user_namespaces,
                     ..Default::default()
                 }),
             }
@@ -133,24 +116,6 @@ impl Handlers {
         let mut rows: Vec<_> = self.by_name.iter().map(|(name, handler)| row(name, handler)).collect();
         rows.push(row("", self.default_handler()));
         rows
-    }
-}
-
-impl Features {
-    /// Reads the runtime's own answer (OCI runtime spec, features.md).
-    fn from_oci(told: &serde_json::Value) -> Self {
-        let mount_options = told.pointer("/mountOptions").and_then(serde_json::Value::as_array);
-        let namespaces = told.pointer("/linux/namespaces").and_then(serde_json::Value::as_array);
-        let idmap = told.pointer("/linux/mountExtensions/idmap/enabled").and_then(serde_json::Value::as_bool);
-        let has = |list: Option<&Vec<serde_json::Value>>, word: &str| {
-            list.is_some_and(|l| l.iter().any(|v| v == word))
-        };
-        Self {
-            // mount_setattr(2), which recursion needs, came with Linux 5.12.
-            recursive_read_only: has(mount_options, "rro")
-                && crate::linux::process::kernel_version() >= (5, 12),
-            user_namespaces: has(namespaces, "user") && idmap == Some(true),
-        }
     }
 }
 
@@ -190,22 +155,5 @@ fn load_base(handler: &str, path: &std::path::Path) -> Result<Arc<Spec>, Handler
     match serde_json::from_slice(&bytes) {
         Ok(spec) => Ok(Arc::new(spec)),
         Err(source) => Err(HandlerError::NotASpec { handler, path, source }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn features_are_read_from_the_runtimes_own_words() {
-        let told = serde_json::json!({
-            "mountOptions": ["ro", "rro"],
-            "linux": {"namespaces": ["user", "pid"], "mountExtensions": {"idmap": {"enabled": true}}},
-        });
-        let features = Features::from_oci(&told);
-        assert!(features.user_namespaces);
-        assert_eq!(features.recursive_read_only, crate::linux::process::kernel_version() >= (5, 12));
-        assert_eq!(Features::from_oci(&serde_json::json!({})), Features::default());
     }
 }

@@ -11,6 +11,7 @@
 
 mod check;
 mod error;
+mod features;
 mod files;
 mod handler;
 mod node;

@@ -1,7 +1,7 @@
 //! Looks up what the node is and allows: once at start, and again whenever containerd came back.
 
 use crate::containerd::Containerd;
-use crate::linux::{LinuxError, caps, cgroup, mount, process};
+use crate::linux::{LinuxError, apparmor, caps, cgroup, mount, process};
 use crate::spec::NodeFacts;
 
 /// CAP_SYS_RESOURCE, without which no score below one's own can be given (proc_pid_oom_score_adj(5)).
@@ -36,8 +36,7 @@ pub async fn load_facts(containerd: &Containerd) -> Result<NodeFacts, LinuxError
         kernel: process::kernel_version(),
         containerd_caps,
         oom_score_floor,
-        apparmor: std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
-            .is_ok_and(|on| on.starts_with('Y')),
+        apparmor: apparmor::is_usable(),
         selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
         seccomp: std::path::Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
     })

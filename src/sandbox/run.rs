@@ -34,6 +34,10 @@ impl Sandboxes {
     pub async fn run(&self, request: cri::RunPodSandboxRequest) -> Result<PodId, SandboxError> {
         let config = crate::field::required("config", request.config.as_ref())?;
         let checked = check::check(config)?;
+        if checked.users == check::UsersKind::Pod {
+            let field = "config.linux.security_context.namespace_options.userns_options.mode".to_owned();
+            return Err(SandboxError::NotYet { field });
+        }
         let handler = self.handlers().find(&request.runtime_handler)?.clone();
         let id = PodId::generate();
         let name = checked.name.clone();
@@ -95,7 +99,7 @@ impl Plan {
             .images
             .pause(&self.handler.snapshotter)
             .await
-            .map_err(SandboxError::Image)?;
+            .map_err(|error| SandboxError::Image(error.into()))?;
         let spec = self.spec(sandbox, &image)?;
         self.create_record(sandbox, &image, &spec).await?;
         files::make_dir(&self.sandboxes.root_dir(&self.id))?;

@@ -125,7 +125,11 @@ impl Sandboxes {
 
     /// Replaces the node's facts: containerd may have come back with other privileges.
     pub fn set_node(&self, node: NodeFacts) {
-        *self.0.node.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(node);
+        let mut known = self.0.node.write().unwrap_or_else(PoisonError::into_inner);
+        if **known != node {
+            tracing::info!(?node, "the node's facts have changed");
+        }
+        *known = Arc::new(node);
     }
 
     /// `<root>/sandboxes/<id>`: hostname, hosts, resolv.conf.

@@ -12,18 +12,22 @@ use tokio::sync::watch;
 
 use super::names::{Names, Taken};
 
+type Flights<Id, Request, Error> = Arc<Mutex<HashMap<String, Flight<Id, Request, Error>>>>;
+/// `None` while the work goes on.
+type Outcome<Error> = watch::Receiver<Option<Result<(), Arc<Error>>>>;
+
 /// Objects being made, by name. `Request` is compared whole.
 #[derive(Debug)]
 pub struct Making<Id, Request, Error> {
     names: Arc<Names<Id>>,
-    flights: Arc<Mutex<HashMap<String, Flight<Id, Request, Error>>>>,
+    flights: Flights<Id, Request, Error>,
 }
 
 #[derive(Debug)]
 struct Flight<Id, Request, Error> {
     id: Id,
     request: Request,
-    outcome: watch::Receiver<Option<Result<(), Arc<Error>>>>,
+    outcome: Outcome<Error>,
 }
 
 /// Why nothing was made.
@@ -90,14 +94,13 @@ where
         flights.get(name).is_some_and(|flight| flight.outcome.borrow().is_none())
     }
 
-    #[allow(clippy::type_complexity)]
     fn join_or_start<Work>(
         &self,
         name: &str,
         request: Request,
         id: Id,
         work: Work,
-    ) -> Result<(Id, watch::Receiver<Option<Result<(), Arc<Error>>>>), Taken>
+    ) -> Result<(Id, Outcome<Error>), Taken>
     where
         Work: Future<Output = Result<(), Error>> + Send + 'static,
     {
@@ -125,7 +128,7 @@ where
 
 /// Ends a flight that did not succeed, by failure or by panic.
 struct Landing<Id, Request, Error> {
-    flights: Arc<Mutex<HashMap<String, Flight<Id, Request, Error>>>>,
+    flights: Flights<Id, Request, Error>,
     name: String,
     made: bool,
 }
