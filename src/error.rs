@@ -68,13 +68,17 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-/// An error and its sources as one line, outermost first.
+/// An error and its sources as one line, outermost first. A source that its error has told already (as those of
+/// libraries do) is not told again.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
+        let told = inner.to_string();
+        if !text.ends_with(&told) {
+            text.push_str(": ");
+            text.push_str(&told);
+        }
         source = inner.source();
     }
     text
@@ -83,6 +87,21 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Level {
+        text: &'static str,
+        source: Option<Box<Level>>,
+    }
+
+    #[test]
+    fn each_level_is_told_once() {
+        let level = |text, source: Option<Level>| Level { text, source: source.map(Box::new) };
+        let inner = level("no route", None);
+        let told = level("transport error: no route", Some(inner));
+        assert_eq!(chain(&level("cannot pull", Some(told))), "cannot pull: transport error: no route");
+    }
 
     #[test]
     fn a_teardown_reports_every_failed_step() {
