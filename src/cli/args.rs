@@ -47,7 +47,12 @@ pub struct PlayArgs {
     /// Manifest with one or more v1 Pods. A field that is not supported is an error.
     pub file: PathBuf,
     /// Socket of the CRI runtime.
-    #[arg(long, value_name = "SOCKET", default_value = "unix:///run/cridge/cridge.sock")]
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        env = "CONTAINER_RUNTIME_ENDPOINT",
+        default_value = "unix:///run/cridge/cridge.sock"
+    )]
     pub endpoint: String,
     /// Leave the pods running once every container has been started, and print their ids.
     #[arg(long)]
