@@ -303,12 +303,22 @@ impl PodRun {
             sidecar: container.sidecar,
             ended: ended.clone(),
         });
-        self.followers.spawn(logs::follow(log, ended.clone(), move |text| show.log(&label, text)));
+        // Told after the start, but read also if this call is broken off.
+        let begun = CancellationToken::new();
+        let beginning = begun.clone().drop_guard();
+        self.followers.spawn({
+            let ended = ended.clone();
+            async move {
+                begun.cancelled().await;
+                logs::follow(log, ended, move |text| show.log(&label, text)).await;
+            }
+        });
         match self.runtime.start(&id, &container.name).await {
             Ok(()) => self.tell(container, &format!("started ({})", show::time(began.elapsed()))),
             // It has ended before it began, with a code of its own.
             Err(error) => self.tell(container, &crate::error::chain(&error)),
         }
+        drop(beginning);
         started();
         let status = self.exit(&id).await?;
         self.list().retain(|running| running.id != id);
