@@ -12,6 +12,7 @@ mod images;
 mod lists;
 mod logs;
 mod namespaces;
+mod play;
 mod pod;
 mod security;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         images::cases(),
         lists::cases(),
         crictl::cases(),
+        play::cases(),
     ]
     .concat();
     let releases = std::env::var("CRIDGE_NODE_RELEASES").unwrap_or_else(|_| "1.6 2.x".into());
