@@ -15,6 +15,8 @@ type Checked<T = ()> = Result<T, FieldError>;
 
 /// Longest name taken: Kubernetes' own bound is 253, and a name goes into labels, arguments and log lines.
 const MAX_NAME: usize = 512;
+/// Longest image reference taken; registries allow repository names of 255 bytes.
+const MAX_REFERENCE: usize = 1024;
 /// The longest path that a system call takes (PATH_MAX).
 const MAX_PATH: usize = 4096;
 /// containerd's bound on one label, key and value together.
@@ -50,6 +52,14 @@ pub fn optional_name(field: &str, value: &str) -> Checked {
         None if value == "." || value == ".." => Err(error(field, format!("is {value:?}"))),
         None => Ok(()),
     }
+}
+
+/// An image's reference or id, which must be given; whether it is well-formed is for who looks for it.
+pub fn name_of_image(field: &str, value: &str) -> Checked {
+    if value.is_empty() {
+        return Err(error(field, "is required"));
+    }
+    line(field, value, MAX_REFERENCE)
 }
 
 /// A text on one line, at most `max` bytes.

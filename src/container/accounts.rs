@@ -9,6 +9,7 @@ use super::ContainerError;
 use crate::containerd::{Containerd, ContainerdError, SnapshotMount};
 use crate::error::Errors;
 use crate::id::{LeaseId, SnapshotKey};
+use crate::image::Image;
 use crate::linux::{LinuxError, mount, rootfs};
 
 /// What an image says of its users.
@@ -36,20 +37,20 @@ impl AccountCache {
         Self { containerd, known: Mutex::default() }
     }
 
-    /// The accounts of the image whose layers end in `chain_id`; `scratch` is a folder for a mount that lives as long
+    /// The accounts of the image; `scratch` is a folder for a mount that lives as long
     /// as this call.
     pub async fn of(
         &self,
         snapshotter: &str,
-        chain_id: &SnapshotKey,
+        image: &Image,
         scratch: &Path,
     ) -> Result<Arc<Accounts>, AccountsError> {
-        let key = (snapshotter.to_owned(), chain_id.clone());
+        let key = (snapshotter.to_owned(), image.chain_id.clone());
         if let Some(accounts) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(accounts.clone());
         }
         let target = scratch.join(format!("view-{:016x}", rand::random::<u64>()));
-        let accounts = Arc::new(self.read(snapshotter, chain_id, target).await?);
+        let accounts = Arc::new(self.read(snapshotter, image, target).await?);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
@@ -61,7 +62,7 @@ impl AccountCache {
     async fn read(
         &self,
         snapshotter: &str,
-        chain_id: &SnapshotKey,
+        image: &Image,
         target: PathBuf,
     ) -> Result<Accounts, AccountsError> {
         let name = format!("cridge-accounts-{:016x}", rand::random::<u64>());
@@ -69,7 +70,7 @@ impl AccountCache {
         self.containerd.create_lease(&lease, Some(LEASE)).await?;
         let leased = self.containerd.leased(&lease);
         let mut errors = Errors::default();
-        let read = match leased.view_snapshot(snapshotter, &key, Some(chain_id)).await {
+        let read = match leased.view_snapshot(snapshotter, &key, image.parent()).await {
             Ok(mounts) => {
                 let read = read_mounted(mounts, target).await;
                 errors.keep(self.containerd.remove_snapshot(snapshotter, &key).await);

@@ -15,10 +15,7 @@ pub(super) fn check(config: &cri::ContainerConfig) -> Result<(), FieldError> {
     let metadata = field::required("config.metadata", config.metadata.as_ref())?;
     field::name("config.metadata.name", &metadata.name)?;
     let image = field::required("config.image", config.image.as_ref())?;
-    if image.image.is_empty() {
-        return Err(field::error("config.image.image", "is required"));
-    }
-    field::line("config.image.image", &image.image, 1024)?;
+    field::name_of_image("config.image.image", &image.image)?;
     field::line("config.working_dir", &config.working_dir, 4096)?;
     field::path("config.log_path", &config.log_path)?;
     field::labels("config.labels", &config.labels)?;
@@ -28,7 +25,10 @@ pub(super) fn check(config: &cri::ContainerConfig) -> Result<(), FieldError> {
         .map_err(|_| field::error("config.stop_signal", format!("{} is not a signal", config.stop_signal)))?;
     for (n, mount) in config.mounts.iter().enumerate() {
         field::absolute_path(&format!("config.mounts[{n}].container_path"), &mount.container_path)?;
-        if mount.image.is_none() {
+        if let Some(image) = &mount.image {
+            field::name_of_image(&format!("config.mounts[{n}].image.image"), &image.image)?;
+            field::relative_path(&format!("config.mounts[{n}].image_sub_path"), &mount.image_sub_path)?;
+        } else {
             field::absolute_path(&format!("config.mounts[{n}].host_path"), &mount.host_path)?;
         }
     }
@@ -52,11 +52,6 @@ pub(super) fn refuse_undone(config: &cri::ContainerConfig) -> Result<(), Contain
     let not_yet = |field: String| Err(ContainerError::NotYet { field });
     if !config.cdi_devices.is_empty() {
         return not_yet("config.CDI_devices".into());
-    }
-    for (n, mount) in config.mounts.iter().enumerate() {
-        if mount.image.is_some() {
-            return not_yet(format!("config.mounts[{n}].image"));
-        }
     }
     match config.annotations.keys().find(|key| UNDONE.iter().any(|undone| key.starts_with(undone))) {
         Some(key) => not_yet(format!("config.annotations[{key:?}]")),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use oci_spec::runtime::Spec;
 
 use super::accounts::{Accounts, with_mounted};
+use super::mounts::MountedImage;
 use super::volumes::{self, Volume};
 use super::{Container, ContainerError, ContainerFacts, ContainerState, Containers, check, mounts};
 use crate::config::RuntimeConfig;
@@ -119,7 +120,7 @@ impl Plan {
             .await
             .map_err(|error| ContainerError::Image(error.into()))?;
         let accounts = self.accounts().await?;
-        let looked = self.look().await?;
+        let looked = self.look(self.mount_images().await?).await?;
         let volumes = self.volumes();
         let spec = self.spec(looked, &accounts, &volumes)?;
         self.load_apparmor_profile(&spec).await?;
@@ -173,13 +174,30 @@ impl Plan {
         let scratch = self.containers.inner().config.state.join("views");
         let accounts = &self.containers.inner().accounts;
         accounts
-            .of(&self.handler.snapshotter, &self.image.chain_id, &scratch)
+            .of(&self.handler.snapshotter, &self.image, &scratch)
             .await
             .map_err(|error| error.at(&self.id))
     }
 
+    /// Mounts, for the pod, the images that the config's mounts name; they must be on the node.
+    async fn mount_images(&self) -> Result<Vec<MountedImage>, ContainerError> {
+        let mut mounted = Vec::new();
+        for (index, mount) in self.config.mounts.iter().enumerate() {
+            let Some(wanted) = &mount.image else { continue };
+            let failed =
+                |why| ContainerError::ImageVolume { field: format!("config.mounts[{index}].image"), why };
+            let image = self.containers.inner().images.find(&wanted.image);
+            let image = image
+                .ok_or_else(|| failed(format!("{:?} is not on this node: pull it first", wanted.image)))?;
+            let root = self.containers.sandboxes().mount_image(&self.sandbox, &self.handler, &image).await;
+            let root = root.map_err(|error| failed(crate::error::chain(&error)))?;
+            mounted.push(MountedImage { index, root });
+        }
+        Ok(mounted)
+    }
+
     /// Asks the host, off the runtime's threads, about what the config names.
-    async fn look(&self) -> Result<Looked, ContainerError> {
+    async fn look(&self, images: Vec<MountedImage>) -> Result<Looked, ContainerError> {
         let (id, config, handler) = (self.id.clone(), self.config.clone(), self.handler.clone());
         let runtime = self.containers.inner().config.runtime.clone();
         let look = move || {
@@ -194,7 +212,7 @@ impl Plan {
                 Vec::new()
             };
             Ok(Looked {
-                mounts: mounts::prepare(&id, &config)?,
+                mounts: mounts::prepare(&id, &config, &images)?,
                 devices: mounts::devices(&config)?,
                 host_devices,
                 seccomp_profile: seccomp_profile(&config, &runtime)?,
@@ -327,7 +345,7 @@ impl Plan {
         let containerd = &self.containers.inner().containerd;
         let key = SnapshotKey::from(&self.id);
         let mounts = containerd
-            .prepare_snapshot(&self.handler.snapshotter, &key, Some(&self.image.chain_id), &BTreeMap::new())
+            .prepare_snapshot(&self.handler.snapshotter, &key, self.image.parent(), &BTreeMap::new())
             .await
             .map_err(container.failed("prepare the snapshot"))?;
         if volumes.is_empty() {

@@ -40,6 +40,9 @@ pub enum ContainerError {
     Image(#[source] Box<ImageError>),
     #[error("container {id} cannot be used so")]
     Denied { id: ContainerId, source: Denied },
+    /// The word is the kubelet's: it looks for it at the beginning of a failed creation (k8s.io/cri-api pkg/errors).
+    #[error("ImageVolumeMountFailed: {field}: {why}")]
+    ImageVolume { field: String, why: String },
     #[error("{field}: not supported yet")]
     NotYet { field: String },
     #[error("cannot make the container's spec")]
@@ -80,7 +83,9 @@ impl ContainerError {
             Self::NotFound(_) | Self::NoImage(_) => Kind::NotFound,
             Self::Sandbox(source) => source.kind(),
             Self::Image(source) => source.kind(),
-            Self::Denied { .. } | Self::EndedMeanwhile { .. } => Kind::FailedPrecondition,
+            Self::Denied { .. } | Self::EndedMeanwhile { .. } | Self::ImageVolume { .. } => {
+                Kind::FailedPrecondition
+            }
             Self::NotYet { .. } => Kind::Unimplemented,
             Self::Spec(source) => source.kind(),
             Self::Containerd { source, .. } => match source.kind() {

@@ -99,7 +99,7 @@ pub(super) fn container_status(container: &Container, images: &Images) -> cri::C
         image_ref: image.reference,
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
-        mounts: config.mounts.clone(),
+        mounts: config.mounts.iter().map(|mount| with_image_id(mount, images)).collect(),
         log_path: facts.metadata.log_path.display().to_string(),
         resources: facts.file.resources.clone(),
         image_id: facts.metadata.image_ref.clone(),
@@ -121,6 +121,17 @@ pub(super) fn container_status(container: &Container, images: &Images) -> cri::C
         ContainerState::Creating | ContainerState::Created => {}
     }
     status
+}
+
+/// A mount, with the image that it names by its id: what the kubelet's garbage collection takes for in use.
+fn with_image_id(mount: &cri::Mount, images: &Images) -> cri::Mount {
+    let mut mount = mount.clone();
+    if let Some(spec) = &mut mount.image
+        && let Some(image) = images.find(&spec.image)
+    {
+        spec.image = image.id.to_string();
+    }
+    mount
 }
 
 fn stop_signal(of_image: &str, config: &cri::ContainerConfig) -> cri::Signal {

@@ -10,9 +10,6 @@ use crate::sandbox::Handlers;
 
 type Reply<T> = Result<Response<T>, Status>;
 
-/// Longest image reference taken; registries allow names of 255 bytes.
-const MAX_REFERENCE: usize = 1024;
-
 /// The service over the images.
 pub struct ImageService {
     images: Images,
@@ -29,10 +26,7 @@ impl ImageService {
 /// The text of an image spec, which must be there.
 fn reference(spec: Option<&cri::ImageSpec>) -> Result<&str, Status> {
     let spec = field::required("image", spec)?;
-    if spec.image.is_empty() {
-        return Err(field::error("image.image", "is required").into());
-    }
-    field::line("image.image", &spec.image, MAX_REFERENCE)?;
+    field::name_of_image("image.image", &spec.image)?;
     Ok(&spec.image)
 }
 
@@ -43,7 +37,7 @@ impl cri::image_service_server::ImageService for ImageService {
         let images = if filter.is_empty() {
             self.images.all()
         } else {
-            field::line("filter.image.image", &filter, MAX_REFERENCE)?;
+            field::name_of_image("filter.image.image", &filter)?;
             self.images.find(&filter).into_iter().collect()
         };
         Ok(Response::new(cri::ListImagesResponse {

@@ -41,6 +41,13 @@ pub struct Image {
     pub pinned: bool,
 }
 
+impl Image {
+    /// What a snapshot on this image builds on; an image without layers is nothing to build on.
+    pub fn parent(&self) -> Option<&SnapshotKey> {
+        Some(&self.chain_id).filter(|chain_id| !chain_id.as_str().is_empty())
+    }
+}
+
 /// The index of images and the way to more of them. Cheap to clone.
 #[derive(Clone)]
 pub struct Images(pub(super) Arc<Inner>);

@@ -21,7 +21,10 @@ pub fn open(root: &Path, path: &Path, flags: OFlags) -> Result<Option<OwnedFd>, 
     let root = rustix::fs::open(root, directory, Mode::empty()).map_err(failed)?;
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-    let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    // A FIFO or terminal of the image must not hold the opener up; openat2 refuses both flags for a mere path.
+    let harmless =
+        if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+    let flags = flags | harmless | OFlags::CLOEXEC;
     match rustix::fs::openat2(&root, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -70,6 +73,16 @@ mod tests {
         assert_eq!(read("/etc/climbing"), None);
         assert_eq!(read("/etc"), None, "a folder is no text");
         assert_eq!(read("/nowhere/passwd"), None);
+    }
+
+    #[test]
+    fn a_folder_can_be_opened_as_a_mere_path() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("sub")).unwrap();
+        let open = |path: &str| open(root.path(), Path::new(path), OFlags::PATH | OFlags::DIRECTORY).unwrap();
+        assert!(open("sub").is_some());
+        assert!(open("/").is_some());
+        assert!(open("other").is_none());
     }
 
     #[test]

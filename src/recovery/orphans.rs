@@ -15,7 +15,11 @@ pub(super) fn remove_folders(containers: &Containers, pods: &[ContainerRecord], 
     let known: HashSet<&str> = pods.iter().chain(rest).map(|record| record.id.as_str()).collect();
     let sample_pod = PodId::generate();
     let sample_container = ContainerId::generate();
-    let pod_roots = [sandboxes.root_dir(&sample_pod), sandboxes.state_dir(&sample_pod)];
+    let pod_roots = [
+        sandboxes.root_dir(&sample_pod),
+        sandboxes.state_dir(&sample_pod),
+        sandboxes.image_volumes_dir(&sample_pod),
+    ];
     let container_roots = [containers.root_dir(&sample_container), containers.state_dir(&sample_container)];
     for root in pod_roots.iter().chain(&container_roots).filter_map(|path| path.parent()) {
         let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
@@ -30,8 +34,12 @@ pub(super) fn remove_folders(containers: &Containers, pods: &[ContainerRecord], 
     }
 }
 
+/// Unmounts what is mounted in the folder, then removes it: never the content of a mount.
 fn remove(folder: &Path) {
-    let unmounted = mount::unmount_all(&folder.join("shm"));
+    let unmounted = mount::mounts().and_then(|mounts| {
+        let inside = mounts.iter().rev().filter(|mount| mount.mount_point.starts_with(folder));
+        inside.map(|mount| &mount.mount_point).try_for_each(|path| mount::unmount_all(path))
+    });
     if let Err(error) = unmounted {
         tracing::warn!("{} belongs to nobody, but stays: {}", folder.display(), crate::error::chain(&error));
         return;

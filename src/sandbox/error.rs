@@ -42,6 +42,8 @@ pub enum SandboxError {
     Linux { step: &'static str, id: PodId, source: LinuxError },
     #[error("cannot {action} {path}", path = path.display())]
     File { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("cannot mount or unmount {path}", path = path.display())]
+    Mount { path: PathBuf, source: LinuxError },
     #[error("cannot set up the network of pod sandbox {id}")]
     Network { id: PodId, source: NetworkError },
     #[error("cannot get the pause image")]
@@ -75,7 +77,9 @@ impl SandboxError {
                 Kind::NotFound | Kind::AlreadyExists => Kind::Internal,
                 kind => kind,
             },
-            Self::Linux { .. } | Self::File { .. } | Self::Panicked { .. } => Kind::Internal,
+            Self::Linux { .. } | Self::Mount { .. } | Self::File { .. } | Self::Panicked { .. } => {
+                Kind::Internal
+            }
             Self::Network { source, .. } => source.kind(),
             Self::Image(source) => source.kind(),
             Self::Spec(source) => source.kind(),

@@ -14,6 +14,7 @@ mod error;
 mod features;
 mod files;
 mod handler;
+mod image_volumes;
 mod node;
 mod run;
 mod state;

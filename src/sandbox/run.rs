@@ -250,12 +250,7 @@ impl Plan {
         let key = SnapshotKey::from(&self.id);
         let snapshot = async {
             containerd
-                .prepare_snapshot(
-                    &self.handler.snapshotter,
-                    &key,
-                    Some(&image.chain_id),
-                    &self.snapshot_labels(),
-                )
+                .prepare_snapshot(&self.handler.snapshotter, &key, image.parent(), &self.snapshot_labels())
                 .await
                 .map_err(|source| self.containerd("prepare the snapshot", source))
         };

@@ -57,6 +57,7 @@ impl Sandboxes {
         errors.keep(pause);
         errors.keep(network);
         errors.keep(self.blocking(sandbox, files::unmount).await);
+        errors.keep(self.unmount_images(sandbox).await);
         if errors.is_empty() {
             sandbox.change(|facts| facts.state = facts.state.torn_down(Timestamp::now()));
         }
@@ -126,7 +127,7 @@ impl Sandboxes {
         }
     }
 
-    fn snapshotter_of(&self, sandbox: &Sandbox) -> String {
+    pub(super) fn snapshotter_of(&self, sandbox: &Sandbox) -> String {
         let facts = sandbox.facts();
         let handler = self.handlers().find(&facts.metadata.runtime_handler);
         handler.unwrap_or_else(|_| self.handlers().default_handler()).snapshotter.clone()
