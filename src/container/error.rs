@@ -121,3 +121,13 @@ impl From<SandboxError> for ContainerError {
         Self::Sandbox(Box::new(error))
     }
 }
+
+/// Runs work that blocks on a thread for such; a panic of it is an error.
+pub(super) async fn blocking<T: Send + 'static>(
+    id: &ContainerId,
+    work: impl FnOnce() -> Result<T, ContainerError> + Send + 'static,
+) -> Result<T, ContainerError> {
+    let panicked =
+        |why: tokio::task::JoinError| ContainerError::Panicked { id: id.clone(), why: why.to_string() };
+    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+}

@@ -1,7 +1,7 @@
 //! Containers of a pod: created beside its pause, started, logged, stopped, removed.
 //!
 //! ```text
-//! create.rs  record · snapshot · FIFOs · status file; no task yet
+//! create.rs  record · snapshot · FIFOs · status file; no task yet      specify.rs  what its spec is made of
 //! start.rs   log · task · running
 //! exit.rs    the one place where an end is noted: drained, written down, reaped
 //! stop.rs    signal, grace, kill          remove.rs  everything goes, the record last
@@ -19,6 +19,7 @@ mod exec;
 mod exit;
 mod mounts;
 mod remove;
+mod specify;
 mod start;
 mod state;
 mod stop;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::error::blocking;
 use super::{Container, ContainerError, Containers};
 use crate::error::Errors;
 use crate::id::SnapshotKey;
@@ -56,9 +57,6 @@ impl Containers {
             }
             Ok(())
         };
-        let panicked = |why: tokio::task::JoinError| {
-            Err(ContainerError::Panicked { id: container.id.clone(), why: why.to_string() })
-        };
-        tokio::task::spawn_blocking(remove).await.unwrap_or_else(panicked)
+        blocking(&container.id, remove).await
     }
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{Mutex, watch};
 
 use super::accounts::AccountCache;
+use super::error::blocking;
 use super::{ContainerError, ContainerState};
 use crate::config::Config;
 use crate::containerd::{Containerd, ContainerdError};
@@ -211,5 +212,29 @@ impl Containers {
         let name = container.facts().metadata.name.clone();
         self.0.making.known(&name);
         self.0.names.release(&name, &container.id);
+    }
+
+    /// Writes the status file, off the runtime's threads.
+    pub(super) async fn write_status(
+        &self,
+        container: &Container,
+        state: ContainerState,
+    ) -> Result<(), ContainerError> {
+        let file = {
+            let mut file = container.facts().file.clone();
+            state.to_file(&mut file);
+            file
+        };
+        let dir = self.root_dir(&container.id);
+        let id = container.id.clone();
+        let write = move || {
+            std::fs::create_dir_all(&dir).map_err(|source| ContainerError::File {
+                action: "make",
+                path: dir.clone(),
+                source,
+            })?;
+            file.store(&dir.join("status")).map_err(|source| ContainerError::Status { id, source })
+        };
+        blocking(&container.id, write).await
     }
 }

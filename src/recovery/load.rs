@@ -77,11 +77,9 @@ fn container_of(record: &ContainerRecord, containers: &Containers) -> Result<Con
             (file, ContainerState::Unknown { started_at: Timestamp::NEVER })
         }
     };
-    let linux = spec.as_ref().and_then(|spec| spec.linux().as_ref());
-    let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_ref());
     Ok(Container::new(ContainerFacts {
         user: spec.as_ref().and_then(spec::user_of),
-        cgroups_path: cgroups_path.map(|path| path.display().to_string()).unwrap_or_default(),
+        cgroups_path: spec.as_ref().map(spec::cgroups_path_of).unwrap_or_default(),
         snapshotter: record.snapshotter.clone(),
         file,
         metadata,

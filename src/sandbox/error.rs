@@ -98,3 +98,13 @@ impl From<MakeError<SandboxError>> for SandboxError {
         }
     }
 }
+
+/// Runs work that blocks on a thread for such; a panic of it is an error.
+pub(super) async fn blocking<T: Send + 'static>(
+    id: &PodId,
+    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
+) -> Result<T, SandboxError> {
+    let panicked =
+        |why: tokio::task::JoinError| SandboxError::Panicked { id: id.clone(), why: why.to_string() };
+    tokio::task::spawn_blocking(work).await.map_err(panicked)?
+}

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::error::blocking;
 use super::{Handler, Sandbox, SandboxError, Sandboxes};
 use crate::error::Errors;
 use crate::id::{LeaseId, PodId, SnapshotKey};
@@ -54,10 +55,7 @@ impl Sandboxes {
             }
             Ok(())
         };
-        let panicked = |why: tokio::task::JoinError| {
-            Err(SandboxError::Panicked { id: sandbox.id.clone(), why: why.to_string() })
-        };
-        tokio::task::spawn_blocking(work).await.unwrap_or_else(panicked)?;
+        blocking(&sandbox.id, work).await?;
         Ok(target)
     }
 
@@ -65,11 +63,7 @@ impl Sandboxes {
     pub(super) async fn unmount_images(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
         let dir = Arc::new(self.image_volumes_dir(&sandbox.id));
         let listed = dir.clone();
-        let unmount = move || unmount_all(&listed);
-        let panicked = |why: tokio::task::JoinError| {
-            Err(SandboxError::Panicked { id: sandbox.id.clone(), why: why.to_string() })
-        };
-        let targets = tokio::task::spawn_blocking(unmount).await.unwrap_or_else(panicked)?;
+        let targets = blocking(&sandbox.id, move || unmount_all(&listed)).await?;
         let snapshotter = self.snapshotter_of(sandbox);
         let mut errors = Errors::default();
         for target in &targets {

@@ -16,6 +16,7 @@ mod files;
 mod handler;
 mod image_volumes;
 mod node;
+mod pod_network;
 mod run;
 mod state;
 mod store;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use oci_spec::runtime::Spec;
 
 use super::check::{self, Checked, IpcKind, NetworkKind};
+use super::error::blocking;
+use super::pod_network::pod_network;
 use super::teardown::Extent;
 use super::{Handler, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes, files};
 use crate::containerd::{ContainerRecord, NewTask, StdioPaths, TypedBlob};
@@ -16,7 +18,6 @@ use crate::error::Kind;
 use crate::id::{PodId, SnapshotKey};
 use crate::image::Image;
 use crate::linux::netns;
-use crate::network::PodNetwork;
 use crate::proto::cri;
 use crate::spec::{self, PauseSpec};
 use crate::state::{SANDBOX_METADATA_TYPE, SandboxMetadata};
@@ -257,11 +258,7 @@ impl Plan {
         let files = async {
             let (sandboxes, id, config, ipc) =
                 (self.sandboxes.clone(), self.id.clone(), self.config.clone(), self.checked.ipc);
-            let written =
-                tokio::task::spawn_blocking(move || files::write(&sandboxes, &id, &config, ipc)).await;
-            written.unwrap_or_else(|why| {
-                Err(SandboxError::Panicked { id: self.id.clone(), why: why.to_string() })
-            })
+            blocking(&self.id, move || files::write(&sandboxes, &id, &config, ipc)).await
         };
         let (rootfs, files) = tokio::join!(snapshot, files);
         files?;
@@ -329,29 +326,6 @@ impl Sandboxes {
             source,
         })
     }
-}
-
-/// What CNI plugins are told of the pod, made anew from its metadata: for ADD, and for DEL after any restart.
-pub(super) fn pod_network(
-    sandboxes: &Sandboxes,
-    metadata: &SandboxMetadata,
-) -> Result<PodNetwork, SandboxError> {
-    let config = &metadata.config;
-    let checked = check::check(config)?;
-    let names = config.metadata.clone().unwrap_or_default();
-    Ok(PodNetwork {
-        id: metadata.id.clone(),
-        namespace: names.namespace,
-        name: names.name,
-        uid: names.uid,
-        netns: netns::is_pinned(&metadata.netns_path).then(|| metadata.netns_path.clone()),
-        port_mappings: checked.port_mappings,
-        bandwidth: checked.bandwidth,
-        dns: config.dns_config.clone(),
-        cgroup_parent: config.linux.as_ref().map(|linux| linux.cgroup_parent.clone()).unwrap_or_default(),
-        annotations: crate::field::ordered(&config.annotations),
-        lock_path: sandboxes.root_dir(&metadata.id).join("cni.lock"),
-    })
 }
 
 /// Whether ADD may run while the runtime creates the task: not with VMs, hooks that look at the network, or sysctls

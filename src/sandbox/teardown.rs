@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use super::run::pod_network;
+use super::error::blocking;
+use super::pod_network::pod_network;
 use super::{Sandbox, SandboxError, SandboxState, Sandboxes, files};
 use crate::containerd::{All, Containerd, ContainerdError, Exit};
 use crate::error::{Errors, Kind};
-use crate::id::SnapshotKey;
+use crate::id::{LeaseId, PodId, SnapshotKey};
 use crate::linux::netns;
 use crate::signal::Signal;
 use crate::time::Timestamp;
@@ -56,7 +57,7 @@ impl Sandboxes {
         let (pause, network) = tokio::join!(self.end_pause(sandbox), self.detach(sandbox));
         errors.keep(pause);
         errors.keep(network);
-        errors.keep(self.blocking(sandbox, files::unmount).await);
+        errors.keep(self.on_files(sandbox, files::unmount).await);
         errors.keep(self.unmount_images(sandbox).await);
         if errors.is_empty() {
             sandbox.change(|facts| facts.state = facts.state.torn_down(Timestamp::now()));
@@ -106,9 +107,9 @@ impl Sandboxes {
             move |source: ContainerdError| SandboxError::Containerd { step, id: sandbox.id.clone(), source }
         };
         let snapshotter = self.snapshotter_of(sandbox);
-        let lease = crate::id::LeaseId::new(id);
+        let lease = LeaseId::new(id);
         let (files, snapshot, store, lease) = tokio::join!(
-            self.blocking(sandbox, files::remove),
+            self.on_files(sandbox, files::remove),
             containerd.remove_snapshot(&snapshotter, &key),
             containerd.delete_sandbox_record(id),
             // The built-in plugin makes one for each sandbox; an adopted one still has it.
@@ -127,21 +128,19 @@ impl Sandboxes {
         }
     }
 
+    async fn on_files(
+        &self,
+        sandbox: &Sandbox,
+        work: fn(&Sandboxes, &PodId) -> Result<(), SandboxError>,
+    ) -> Result<(), SandboxError> {
+        let (sandboxes, id) = (self.clone(), sandbox.id.clone());
+        blocking(&sandbox.id, move || work(&sandboxes, &id)).await
+    }
+
     pub(super) fn snapshotter_of(&self, sandbox: &Sandbox) -> String {
         let facts = sandbox.facts();
         let handler = self.handlers().find(&facts.metadata.runtime_handler);
         handler.unwrap_or_else(|_| self.handlers().default_handler()).snapshotter.clone()
-    }
-
-    async fn blocking(
-        &self,
-        sandbox: &Sandbox,
-        work: fn(&Sandboxes, &crate::id::PodId) -> Result<(), SandboxError>,
-    ) -> Result<(), SandboxError> {
-        let (sandboxes, id) = (self.clone(), sandbox.id.clone());
-        tokio::task::spawn_blocking(move || work(&sandboxes, &id)).await.unwrap_or_else(|why| {
-            Err(SandboxError::Panicked { id: sandbox.id.clone(), why: why.to_string() })
-        })
     }
 }
 

@@ -34,7 +34,7 @@ pub use pause::{PauseSpec, pause};
 pub use process::exec_process;
 pub use seccomp::{pause_seccomp_path, seccomp_path};
 pub use user::needs_passwd;
-pub use view::{resources_of, user_of};
+pub use view::{cgroups_path_of, resources_of, user_of};
 
 use crate::linux::caps::CapSet;
 use crate::linux::cgroup::CgroupMode;

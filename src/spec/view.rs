@@ -56,6 +56,12 @@ pub fn resources_of(spec: &Spec) -> Option<cri::ContainerResources> {
     Some(cri::ContainerResources { linux: Some(out), windows: None })
 }
 
+/// Where the process' cgroup is, as the spec names it (`cgroupsPath`); empty where it does not.
+pub fn cgroups_path_of(spec: &Spec) -> String {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    path.map(|path| path.display().to_string()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
