@@ -12,7 +12,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command};
+pub use args::Cli;
+use args::Command;
 
 /// Runs the command that the arguments ask for.
 ///
