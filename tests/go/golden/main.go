@@ -27,6 +27,7 @@ type container struct {
 	Config                                      *cri.ContainerConfig
 	ImageRef, LogPath, StopSignal, ProcessLabel string
 }
+
 // From containerd 2.4 on.
 type container24 struct {
 	ID, Name, SandboxID                                                 string
