@@ -19,13 +19,18 @@ impl Containers {
     /// The signal is delivered once, however many calls wait; each call waits for its own `grace`, so a later call
     /// with less patience wins.
     pub async fn stop(&self, container: &Container, grace: Duration) -> Result<(), ContainerError> {
+        if container.facts().state.stop_step() == StopStep::Nothing {
+            // A start may be under way: what it leads to is to be stopped as well.
+            drop(container.work.lock().await);
+        }
         match container.facts().state.stop_step() {
             StopStep::Nothing => Ok(()),
             StopStep::Reap => {
-                end_task(&self.inner().containerd, container.id.as_str())
-                    .await
-                    .map_err(container.failed("end the task"))?;
-                self.lost(container).await
+                let ended = end_task(&self.inner().containerd, container.id.as_str()).await;
+                match ended.map_err(container.failed("end the task"))? {
+                    Some(exit) => self.exited(container, exit).await,
+                    None => self.lost(container).await,
+                }
             }
             StopStep::Signal => {
                 if !grace.is_zero() && self.end_gracefully(container, grace).await? {

@@ -8,7 +8,7 @@ use super::RecoveryError;
 use crate::container::{Container, ContainerFacts, ContainerState, Containers};
 use crate::containerd::{ContainerRecord, Containerd};
 use crate::error::chain;
-use crate::sandbox::{Sandbox, SandboxFacts, SandboxState};
+use crate::sandbox::{NetworkHold, Sandbox, SandboxFacts, SandboxState};
 use crate::spec;
 use crate::state::{
     CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile, SANDBOX_METADATA_TYPE, SandboxMetadata,
@@ -57,7 +57,12 @@ fn sandbox_of(record: &ContainerRecord) -> Result<Sandbox, Unreadable> {
     let metadata = SandboxMetadata::from_json(&blob.value).map_err(Unreadable::Metadata)?;
     // Not written down anywhere: the comparison finds the pause, or makes this NOTREADY.
     let state = SandboxState::Unknown;
-    Ok(Sandbox::new(SandboxFacts { created_at: record.created_at, metadata, state }))
+    Ok(Sandbox::new(SandboxFacts {
+        created_at: record.created_at,
+        metadata,
+        state,
+        network: NetworkHold::Held,
+    }))
 }
 
 fn container_of(record: &ContainerRecord, containers: &Containers) -> Result<Container, Unreadable> {

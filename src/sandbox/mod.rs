@@ -26,5 +26,5 @@ pub use error::SandboxError;
 pub use handler::{Handler, Handlers};
 pub use node::load_facts;
 pub use state::SandboxState;
-pub use store::{Sandbox, SandboxFacts, Sandboxes};
+pub use store::{NetworkHold, Sandbox, SandboxFacts, Sandboxes};
 pub(crate) use teardown::{delete_task, end_task, gone_is_fine};

@@ -12,7 +12,7 @@ use super::check::{self, Checked, IpcKind, NetworkKind};
 use super::error::blocking;
 use super::pod_network::pod_network;
 use super::teardown::Extent;
-use super::{Handler, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes, files};
+use super::{Handler, NetworkHold, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes, files};
 use crate::containerd::{ContainerRecord, NewTask, StdioPaths, TypedBlob};
 use crate::error::Kind;
 use crate::id::{PodId, SnapshotKey};
@@ -71,6 +71,7 @@ impl Plan {
             created_at: Timestamp::now(),
             metadata: self.metadata(),
             state: SandboxState::Starting,
+            network: NetworkHold::Held,
         }));
         sandboxes.insert(sandbox.clone());
         let _work = sandbox.work.lock().await;

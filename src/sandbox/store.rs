@@ -32,6 +32,15 @@ pub struct SandboxFacts {
     pub created_at: Timestamp,
     pub metadata: SandboxMetadata,
     pub state: SandboxState,
+    pub network: NetworkHold,
+}
+
+/// Whether the pod may still hold addresses and a network namespace. Not written down: after a restart it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkHold {
+    Held,
+    /// DEL has succeeded and the namespace is gone: no plugin needs to be asked again.
+    Released,
 }
 
 /// All sandboxes, and what it takes to run one. Cheap to clone.

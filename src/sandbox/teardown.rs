@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::error::blocking;
 use super::pod_network::pod_network;
-use super::{Sandbox, SandboxError, SandboxState, Sandboxes, files};
+use super::{NetworkHold, Sandbox, SandboxError, SandboxState, Sandboxes, files};
 use crate::containerd::{All, Containerd, ContainerdError, Exit};
 use crate::error::{Errors, Kind};
 use crate::id::{LeaseId, PodId, SnapshotKey};
@@ -69,7 +69,7 @@ impl Sandboxes {
     }
 
     async fn end_pause(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
-        end_task(&self.inner().containerd, sandbox.id.as_str()).await.map_err(|source| {
+        end_task(&self.inner().containerd, sandbox.id.as_str()).await.map(drop).map_err(|source| {
             SandboxError::Containerd { step: "end the pause", id: sandbox.id.clone(), source }
         })
     }
@@ -77,7 +77,7 @@ impl Sandboxes {
     async fn detach(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
         let facts = sandbox.facts();
         let metadata = &facts.metadata;
-        if metadata.netns_path.as_os_str().is_empty() {
+        if metadata.netns_path.as_os_str().is_empty() || facts.network == NetworkHold::Released {
             return Ok(());
         }
         let handler = match self.handlers().find(&metadata.runtime_handler) {
@@ -95,7 +95,9 @@ impl Sandboxes {
             step: "remove the network namespace",
             id: sandbox.id.clone(),
             source,
-        })
+        })?;
+        sandbox.change(|facts| facts.network = NetworkHold::Released);
+        Ok(())
     }
 
     /// Files, snapshot, records: the container record last, as long as it stands the sandbox is known.
@@ -144,8 +146,8 @@ impl Sandboxes {
     }
 }
 
-/// Kills a task's processes, waits for the end and deletes the task. One that is not there is fine.
-pub(crate) async fn end_task(containerd: &Containerd, id: &str) -> Result<(), ContainerdError> {
+/// Kills a task's processes, waits for the end and deletes the task; how it ended. One that is not there is fine.
+pub(crate) async fn end_task(containerd: &Containerd, id: &str) -> Result<Option<Exit>, ContainerdError> {
     match containerd.kill(id, None, Signal::KILL, All::Processes).await {
         Ok(()) => await_end(containerd, id).await?,
         Err(error) if error.is_not_found() => {}
@@ -153,7 +155,7 @@ pub(crate) async fn end_task(containerd: &Containerd, id: &str) -> Result<(), Co
         Err(error) if error.kind() == Kind::Unavailable => return Err(error),
         Err(error) => tracing::debug!(id, "kill: {error}"),
     }
-    delete_task(containerd, id).await.map(drop)
+    delete_task(containerd, id).await
 }
 
 async fn await_end(containerd: &Containerd, id: &str) -> Result<(), ContainerdError> {
