@@ -24,4 +24,5 @@ pub mod server;
 pub mod signal;
 pub mod spec;
 pub mod state;
+pub mod streaming;
 pub mod time;

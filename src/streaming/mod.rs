@@ -1,0 +1,3 @@
+//! Streaming: what stands behind the URLs of exec, attach and port-forward.
+
+pub mod spdy;
