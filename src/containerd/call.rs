@@ -1,7 +1,7 @@
 //! How every call is made: with a name for its errors, and an end to its wait.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use tonic::{Response, Status, Streaming};
@@ -58,6 +58,7 @@ impl<'a> Call<'a> {
         self,
         exchange: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, ContainerdError> {
+        let began = Instant::now();
         let outcome = match self.limit {
             None => exchange.await,
             Some(limit) => match tokio::time::timeout(limit, exchange).await {
@@ -65,6 +66,7 @@ impl<'a> Call<'a> {
                 Err(_) => return Err(self.late(limit)),
             },
         };
+        tracing::debug!(took = ?began.elapsed(), "{} {}", self.action, self.object);
         outcome.map_err(|status| self.failed(status))
     }
 

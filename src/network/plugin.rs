@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
@@ -74,8 +74,10 @@ impl Runner<'_> {
         stdin: &[u8],
     ) -> Result<Vec<u8>, NetworkError> {
         let program = self.find(call)?;
+        let began = Instant::now();
         let mut running = self.start(call, &program, env).await?;
         let ended = timeout(self.deadline, running.talk(stdin)).await;
+        tracing::debug!(call = %call, took = ?began.elapsed(), "CNI plugin ended");
         match ended {
             Ok(Ok(output)) => output.answer(call),
             Ok(Err(source)) => Err(NetworkError::Start { call: call.clone(), source }),
