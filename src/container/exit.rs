@@ -56,8 +56,11 @@ impl Containers {
         let written = self.write_status(container, ended.clone()).await;
         let deleted = delete_task(&self.inner().containerd, container.id.as_str()).await;
         container.change(|facts| facts.state = ended);
-        if let Err(error) = &deleted {
-            tracing::warn!(container = %container.id, "the ended task stays until removal: {}", chain(error));
+        match &deleted {
+            Ok(_) => container.reaped.store(true, Ordering::Relaxed),
+            Err(error) => {
+                tracing::warn!(container = %container.id, "the ended task stays until removal: {}", chain(error));
+            }
         }
         written
     }

@@ -1,6 +1,7 @@
 //! RemoveContainer, and the undo of a creation that failed: the same way down, each step idempotent.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use super::error::blocking;
 use super::{Container, ContainerError, Containers};
@@ -24,7 +25,9 @@ impl Containers {
         let containerd = &self.inner().containerd;
         let id = container.id.as_str();
         let mut errors = Errors::default();
-        errors.keep(end_task(containerd, id).await.map_err(container.failed("end the task")));
+        if !container.reaped.load(Ordering::Relaxed) {
+            errors.keep(end_task(containerd, id).await.map_err(container.failed("end the task")));
+        }
         // Ends the pumps and closes our ends of the FIFOs, which go with the state folder.
         *container.io.lock().await = None;
         if errors.is_empty() {

@@ -31,6 +31,8 @@ pub struct Container {
     pub(super) io: Mutex<Option<ContainerIo>>,
     /// The stop signal was sent: it is delivered once, however often StopContainer is called.
     pub(super) signalled: AtomicBool,
+    /// containerd has deleted its task: it never gets another.
+    pub(super) reaped: AtomicBool,
     /// containerd told of an OOM kill in its cgroup.
     pub(super) oom: AtomicBool,
 }
@@ -79,6 +81,7 @@ impl Container {
             work: Mutex::default(),
             io: Mutex::default(),
             signalled: AtomicBool::default(),
+            reaped: AtomicBool::default(),
             oom: AtomicBool::default(),
         }
     }
