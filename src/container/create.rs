@@ -176,10 +176,16 @@ impl Plan {
                 CONTAINER_METADATA_TYPE.0.to_owned(),
                 TypedBlob { type_url: CONTAINER_METADATA_TYPE.1.to_owned(), value: metadata },
             )]),
+            sandbox: self.sandbox_of_record(),
         };
         let containerd = &self.containers.inner().containerd;
         containerd.create_container(&record).await.map_err(container.failed("create the record"))?;
         Ok(())
+    }
+
+    fn sandbox_of_record(&self) -> String {
+        let shared = self.containers.sandboxes().node().shared_shims;
+        if shared { self.sandbox.id.to_string() } else { String::new() }
     }
 
     /// A name under which containerd keeps the image.

@@ -27,6 +27,9 @@ pub struct ContainerRecord {
     /// Set by containerd.
     pub created_at: Timestamp,
     pub extensions: BTreeMap<String, TypedBlob>,
+    /// The sandbox whose shim containerd is to use without running the shim's program again (`Container.sandbox`);
+    /// empty for none.
+    pub sandbox: String,
 }
 
 /// What an answer that should hold a record lacks.
@@ -115,6 +118,7 @@ impl From<api::Container> for ContainerRecord {
             snapshot_key: SnapshotKey::new(container.snapshot_key),
             created_at: timestamp(container.created_at),
             extensions: container.extensions.into_iter().map(|(key, any)| (key, any.into())).collect(),
+            sandbox: container.sandbox,
         }
     }
 }
@@ -133,6 +137,7 @@ impl From<ContainerRecord> for api::Container {
             snapshotter: record.snapshotter,
             snapshot_key: record.snapshot_key.to_string(),
             extensions: record.extensions.into_iter().map(|(key, blob)| (key, blob.into())).collect(),
+            sandbox: record.sandbox,
             ..Default::default()
         }
     }

@@ -23,6 +23,15 @@ pub struct Version {
     pub revision: String,
 }
 
+impl Version {
+    /// Major and minor: `v2.1.9` and `1.6.20~ds1` are (2, 1) and (1, 6). One that has no numbers is before all others.
+    pub fn number(&self) -> (u32, u32) {
+        let numbers = self.version.trim_start_matches('v').split(|c: char| !c.is_ascii_digit());
+        let mut numbers = numbers.map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+}
+
 /// A plugin as loaded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugin {
@@ -162,4 +171,19 @@ fn platform(platform: Platform) -> String {
         text.push_str(&platform.variant);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Version;
+
+    #[test]
+    fn releases_of_all_packagers_are_read() {
+        for (text, number) in
+            [("v2.4.2", (2, 4)), ("1.6.20~ds1", (1, 6)), ("2.1.9+unknown", (2, 1)), ("dev", (0, 0))]
+        {
+            let version = Version { version: text.into(), revision: String::new() };
+            assert_eq!(version.number(), number, "{text}");
+        }
+    }
 }

@@ -7,6 +7,9 @@ use crate::spec::NodeFacts;
 /// CAP_SYS_RESOURCE, without which no score below one's own can be given (proc_pid_oom_score_adj(5)).
 const MAY_LOWER_OOM_SCORE: &str = "CAP_SYS_RESOURCE";
 const LOWEST_OOM_SCORE: i32 = -1000;
+/// From 1.7 on `Container.sandbox` is looked at, but 2.1 leaves the shim behind when the pause's task goes before a
+/// container's: the shim is only shut down with a task whose record names no sandbox. 2.4 does it with the last one.
+const SHARES_SHIMS: (u32, u32) = (2, 4);
 
 /// The facts, as far as they can be read. What "all capabilities" and the lowest OOM score are is asked of
 /// containerd's own process: the pods are its children, not ours.
@@ -39,7 +42,13 @@ pub async fn load_facts(containerd: &Containerd) -> Result<NodeFacts, LinuxError
         apparmor: apparmor::is_usable(),
         selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
         seccomp: std::path::Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        shared_shims: shared_shims(containerd).await,
     })
+}
+
+/// Not known is no: every release takes records that name no sandbox.
+async fn shared_shims(containerd: &Containerd) -> bool {
+    containerd.version().await.is_ok_and(|version| version.number() >= SHARES_SHIMS)
 }
 
 /// Options of the host's cgroup2 mount that a new mount would drop for the whole host.

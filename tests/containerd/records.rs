@@ -26,6 +26,7 @@ fn record(id: &str) -> ContainerRecord {
         snapshot_key: SnapshotKey::new(id),
         created_at: Timestamp::NEVER,
         extensions: BTreeMap::from([("io.cri-containerd.container.metadata".into(), blob("one"))]),
+        sandbox: String::new(),
     }
 }
 

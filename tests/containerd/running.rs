@@ -61,6 +61,7 @@ pub async fn created(place: &Place, id: &str, arguments: &[&str], stdio: StdioPa
         snapshot_key: key,
         created_at: Timestamp::NEVER,
         extensions: BTreeMap::new(),
+        sandbox: String::new(),
     };
     containerd.create_container(&record).await.unwrap();
     let task = NewTask { container_id: id.into(), rootfs, stdio, runtime_path: None };

@@ -85,6 +85,7 @@ impl Bench {
                 apparmor: false,
                 selinux: false,
                 seccomp: true,
+                shared_shims: false,
             },
             base: None,
             host_network: false,
