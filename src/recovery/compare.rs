@@ -49,6 +49,8 @@ pub async fn compare(containers: &Containers, containerd: &Containerd) -> Result
 async fn settle_sandbox(containers: &Containers, sandbox: &Sandbox, task: Option<&TaskInfo>) {
     let sandboxes = containers.sandboxes();
     match (sandbox.state(), task.map(|task| task.state)) {
+        // Its run was cut off before the caller heard of it.
+        (SandboxState::Unknown, Some(TaskState::Running)) if sandbox.lacks_address() => {}
         (SandboxState::Unknown, Some(TaskState::Running)) => {
             let pid = task.map_or(0, |task| task.pid);
             sandbox.change(|facts| facts.state = SandboxState::Ready { pid });

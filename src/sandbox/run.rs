@@ -109,19 +109,47 @@ impl Plan {
             let path = sandbox.facts().metadata.netns_path.clone();
             netns::create(&path).await.map_err(|source| self.linux("make the network namespace", source))?;
         }
-        match order(&self.handler, &spec) {
-            Order::SideBySide => {
-                // Both are awaited even when one fails: an undo must never overtake what it undoes.
-                let (network, task) = tokio::join!(self.attach(sandbox), self.create_task(&image));
-                network?;
-                task?;
-            }
-            Order::NetworkFirst => {
-                self.attach(sandbox).await?;
-                self.create_task(&image).await?;
-            }
-        }
-        self.start(sandbox).await
+        let pid = self.attach_and_start(sandbox, &image, order(&self.handler, &spec)).await?;
+        self.ready(sandbox, pid)
+    }
+
+    /// The network on one side, the pause on the other; the pause's pid. The pause starts once the pod is attached, but
+    /// does not wait for what is written down of that: a pause that runs while its record knows no address was never
+    /// shown to anybody, and recovery sees it as not ready.
+    async fn attach_and_start(
+        &self,
+        sandbox: &Sandbox,
+        image: &Image,
+        order: Order,
+    ) -> Result<u32, SandboxError> {
+        let (tell, attached) = tokio::sync::oneshot::channel();
+        let network = async {
+            let outcome = self.attach(sandbox).await;
+            // Nobody listens any more when the task could not be created.
+            let _ = tell.send(outcome.is_ok());
+            outcome?;
+            self.keep_metadata(sandbox).await
+        };
+        let pause = async {
+            let attached = match order {
+                Order::SideBySide => {
+                    self.create_task(image).await?;
+                    attached.await == Ok(true)
+                }
+                Order::NetworkFirst => {
+                    let attached = attached.await == Ok(true);
+                    if attached {
+                        self.create_task(image).await?;
+                    }
+                    attached
+                }
+            };
+            if attached { self.start_pause().await.map(Some) } else { Ok(None) }
+        };
+        // Both are awaited even when one fails: an undo must never overtake what it undoes.
+        let (network, pause) = tokio::join!(network, pause);
+        network?;
+        Ok(pause?.expect("without an error of the network, it said that it was attached"))
     }
 
     fn metadata(&self) -> SandboxMetadata {
@@ -195,6 +223,7 @@ impl Plan {
             snapshot_key: SnapshotKey::from(&self.id),
             created_at: Timestamp::NEVER,
             extensions: BTreeMap::from([(SANDBOX_METADATA_TYPE.0.to_owned(), extension(&facts.metadata))]),
+            sandbox: String::new(),
         };
         let containerd = &self.sandboxes.inner().containerd;
         let stored = containerd
@@ -213,37 +242,49 @@ impl Plan {
         labels
     }
 
-    /// ADD on every network, and its result kept in the record.
+    /// ADD on every network; what it gave is in the facts then.
     async fn attach(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
-        let containerd = &self.sandboxes.inner().containerd;
-        let created = async {
-            let metadata = extension(&sandbox.facts().metadata);
-            let made = containerd.create_sandbox_record(
-                self.id.as_str(),
-                &self.checked.name,
-                &self.handler.runtime,
-                metadata,
-            );
-            match made.await {
-                // containerd 1.6 keeps no such records.
-                Err(error) if error.kind() == Kind::Unimplemented => Ok(()),
-                other => other.map_err(|source| self.containerd("create the sandbox store's record", source)),
-            }
-        };
         if self.checked.network == NetworkKind::Node {
-            return created.await;
+            return Ok(());
         }
         let pod = pod_network(&self.sandboxes, &sandbox.facts().metadata)?;
-        let (created, attached) = tokio::join!(created, self.handler.networks.attach(&pod));
+        let attached = self.handler.networks.attach(&pod).await;
         let attached = attached.map_err(|source| SandboxError::Network { id: self.id.clone(), source })?;
-        created?;
         sandbox.change(|facts| {
             let mut ips = attached.ips.iter().map(ToString::to_string);
             facts.metadata.ip = ips.next().unwrap_or_default();
             facts.metadata.additional_ips = ips.collect();
             facts.metadata.cni_result = attached.result;
         });
-        self.sandboxes.store_metadata(sandbox).await
+        Ok(())
+    }
+
+    /// What ADD gave goes into the container's record, and all of it into a record of containerd's sandbox store where
+    /// there is one.
+    async fn keep_metadata(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        let containerd = &self.sandboxes.inner().containerd;
+        let (id, blob) = (self.id.as_str(), extension(&sandbox.facts().metadata));
+        let stored = async {
+            let made =
+                containerd.create_sandbox_record(id, &self.checked.name, &self.handler.runtime, blob.clone());
+            match made.await {
+                // containerd 1.6 keeps no such records.
+                Err(error) if error.kind() == Kind::Unimplemented => Ok(()),
+                other => other.map_err(|source| self.containerd("create the sandbox store's record", source)),
+            }
+        };
+        let kept = async {
+            // A pod on the node's network has got nothing since its record was made.
+            match self.checked.network {
+                NetworkKind::Node => Ok(()),
+                NetworkKind::Pod => containerd
+                    .set_extension(id, SANDBOX_METADATA_TYPE.0, blob.clone())
+                    .await
+                    .map_err(|source| self.containerd("keep the metadata", source)),
+            }
+        };
+        let (stored, kept) = tokio::join!(stored, kept);
+        stored.and(kept)
     }
 
     /// Snapshot, files and a task that only waits to be started.
@@ -283,12 +324,15 @@ impl Plan {
         meant.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    async fn start(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+    async fn start_pause(&self) -> Result<u32, SandboxError> {
         let containerd = &self.sandboxes.inner().containerd;
-        let pid = containerd
+        containerd
             .start_task(self.id.as_str())
             .await
-            .map_err(|source| self.containerd("start the pause task", source))?;
+            .map_err(|source| self.containerd("start the pause task", source))
+    }
+
+    fn ready(&self, sandbox: &Sandbox, pid: u32) -> Result<(), SandboxError> {
         // An exit that was seen in between must stay seen.
         sandbox.change(|facts| {
             if facts.state == SandboxState::Starting {
@@ -304,28 +348,6 @@ impl Plan {
 
     fn linux(&self, step: &'static str, source: crate::linux::LinuxError) -> SandboxError {
         SandboxError::Linux { step, id: self.id.clone(), source }
-    }
-}
-
-impl Sandboxes {
-    /// Writes a sandbox's metadata to its record, and to containerd's sandbox store where there is one.
-    pub(super) async fn store_metadata(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
-        let containerd = &self.inner().containerd;
-        let blob = extension(&sandbox.facts().metadata);
-        let id = sandbox.id.as_str();
-        let (record, store) = tokio::join!(
-            containerd.set_extension(id, SANDBOX_METADATA_TYPE.0, blob.clone()),
-            containerd.set_sandbox_metadata(id, blob),
-        );
-        let store = match store {
-            Err(error) if matches!(error.kind(), Kind::Unimplemented | Kind::NotFound) => Ok(()),
-            other => other,
-        };
-        record.and(store).map_err(|source| SandboxError::Containerd {
-            step: "keep the metadata",
-            id: sandbox.id.clone(),
-            source,
-        })
     }
 }
 
