@@ -24,5 +24,6 @@ pub mod server;
 pub mod signal;
 pub mod spec;
 pub mod state;
+pub mod stats;
 pub mod streaming;
 pub mod time;

@@ -27,6 +27,7 @@ use crate::proto::cri::image_service_server::ImageServiceServer;
 use crate::proto::cri::runtime_service_server::RuntimeServiceServer;
 use crate::registry::Registry;
 use crate::sandbox::{Handlers, Sandboxes, load_facts};
+use crate::stats::Stats;
 
 /// Largest message taken or sent, in bytes: the kubelet's own bound.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -129,6 +130,7 @@ impl Daemon {
             containerd: self.containerd.clone(),
             containers: self.containers.clone(),
             images: self.images.clone(),
+            stats: Stats::new(self.containers.clone(), self.images.clone()),
             link: self.link.subscribe(),
         });
         let handlers = self.containers.sandboxes().handlers().clone();

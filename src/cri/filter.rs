@@ -28,6 +28,27 @@ pub(super) fn container(row: &cri::Container, filter: &cri::ContainerFilter) -> 
         && labels_match(&row.labels, &filter.label_selector)
 }
 
+/// ListContainerStats.
+pub(super) fn container_stats(
+    id: &str,
+    pod: &str,
+    labels: &HashMap<String, String>,
+    filter: &cri::ContainerStatsFilter,
+) -> bool {
+    id_matches(id, &filter.id)
+        && id_matches(pod, &filter.pod_sandbox_id)
+        && labels_match(labels, &filter.label_selector)
+}
+
+/// ListPodSandboxStats.
+pub(super) fn pod_stats(
+    id: &str,
+    labels: &HashMap<String, String>,
+    filter: &cri::PodSandboxStatsFilter,
+) -> bool {
+    id_matches(id, &filter.id) && labels_match(labels, &filter.label_selector)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +79,26 @@ mod tests {
             f.label_selector.insert("app".into(), "web".into());
             f.label_selector.insert("tier".into(), "back".into());
         }));
+    }
+
+    #[test]
+    fn stats_are_filtered_as_the_lists_are() {
+        let labels = HashMap::from([("app".into(), "web".into())]);
+        let of = |id: &str, pod: &str, app: &str| cri::ContainerStatsFilter {
+            id: id.into(),
+            pod_sandbox_id: pod.into(),
+            label_selector: HashMap::from([("app".into(), app.into())]),
+        };
+        assert!(container_stats("abc", "123", &labels, &of("ab", "123", "web")));
+        assert!(container_stats("abc", "123", &labels, &Default::default()));
+        for other in [of("bc", "123", "web"), of("ab", "2", "web"), of("ab", "1", "db")] {
+            assert!(!container_stats("abc", "123", &labels, &other), "{other:?}");
+        }
+        let of = |id: &str, app: &str| cri::PodSandboxStatsFilter {
+            id: id.into(),
+            label_selector: HashMap::from([("app".into(), app.into())]),
+        };
+        assert!(pod_stats("123", &labels, &of("1", "web")));
+        assert!(!pod_stats("123", &labels, &of("2", "web")) && !pod_stats("123", &labels, &of("1", "db")));
     }
 }

@@ -2,7 +2,8 @@
 
 use tonic::{Request, Response, Status};
 
-use super::convert;
+use super::batch::{Batches, batches};
+use super::{convert, lists};
 use crate::field;
 use crate::image::{Images, PullRequest};
 use crate::proto::cri;
@@ -33,16 +34,16 @@ fn reference(spec: Option<&cri::ImageSpec>) -> Result<&str, Status> {
 #[tonic::async_trait]
 impl cri::image_service_server::ImageService for ImageService {
     async fn list_images(&self, request: Request<cri::ListImagesRequest>) -> Reply<cri::ListImagesResponse> {
-        let filter = request.into_inner().filter.and_then(|filter| filter.image).unwrap_or_default().image;
-        let images = if filter.is_empty() {
-            self.images.all()
-        } else {
-            field::name_of_image("filter.image.image", &filter)?;
-            self.images.find(&filter).into_iter().collect()
-        };
-        Ok(Response::new(cri::ListImagesResponse {
-            images: images.iter().map(|image| convert::image(image)).collect(),
-        }))
+        let images = lists::images(&self.images, request.into_inner().filter)?;
+        Ok(Response::new(cri::ListImagesResponse { images }))
+    }
+
+    async fn stream_images(
+        &self,
+        request: Request<cri::StreamImagesRequest>,
+    ) -> Result<Batches<cri::StreamImagesResponse>, Status> {
+        let images = lists::images(&self.images, request.into_inner().filter)?;
+        Ok(batches(images, |images| cri::StreamImagesResponse { images }))
     }
 
     async fn image_status(

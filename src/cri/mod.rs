@@ -1,10 +1,13 @@
 //! The CRI's surface: one small function per RPC that checks, calls the domain and shapes the reply. What goes wrong
 //! becomes a gRPC status in `status.rs` and nowhere else.
 
+mod batch;
 mod convert;
 mod filter;
 mod image;
+mod lists;
 mod runtime;
+mod stats;
 mod status;
 mod verbose;
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use super::{convert, filter, verbose};
+use super::batch::{Batches, batches};
+use super::{convert, lists, stats, verbose};
 use crate::config::{CgroupDriver, Config};
 use crate::container::Containers;
 use crate::containerd::Containerd;
@@ -17,6 +18,7 @@ use crate::image::Images;
 use crate::pod;
 use crate::proto::cri;
 use crate::sandbox::Sandboxes;
+use crate::stats::Stats;
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -31,6 +33,7 @@ pub struct RuntimeService {
     pub containerd: Containerd,
     pub containers: Containers,
     pub images: Images,
+    pub stats: Stats,
     pub link: watch::Receiver<Link>,
 }
 
@@ -176,16 +179,16 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::ListPodSandboxRequest>,
     ) -> Reply<cri::ListPodSandboxResponse> {
-        let wanted = request.into_inner().filter.unwrap_or_default();
-        let mut items = Vec::new();
-        for sandbox in self.sandboxes().all() {
-            let row = convert::sandbox_row(&sandbox);
-            if filter::sandbox(&row, &wanted) {
-                self.sandboxes().seen(&sandbox);
-                items.push(row);
-            }
-        }
+        let items = lists::pods(self.sandboxes(), request.into_inner().filter);
         Ok(Response::new(cri::ListPodSandboxResponse { items }))
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<cri::StreamPodSandboxesRequest>,
+    ) -> Result<Batches<cri::StreamPodSandboxesResponse>, Status> {
+        let items = lists::pods(self.sandboxes(), request.into_inner().filter);
+        Ok(batches(items, |pod_sandboxes| cri::StreamPodSandboxesResponse { pod_sandboxes }))
     }
 
     async fn create_container(
@@ -251,16 +254,16 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::ListContainersRequest>,
     ) -> Reply<cri::ListContainersResponse> {
-        let wanted = request.into_inner().filter.unwrap_or_default();
-        let mut containers = Vec::new();
-        for container in self.containers.all() {
-            let row = convert::container_row(&container, &self.images);
-            if filter::container(&row, &wanted) {
-                self.containers.seen(&container);
-                containers.push(row);
-            }
-        }
+        let containers = lists::containers(&self.containers, &self.images, request.into_inner().filter);
         Ok(Response::new(cri::ListContainersResponse { containers }))
+    }
+
+    async fn stream_containers(
+        &self,
+        request: Request<cri::StreamContainersRequest>,
+    ) -> Result<Batches<cri::StreamContainersResponse>, Status> {
+        let containers = lists::containers(&self.containers, &self.images, request.into_inner().filter);
+        Ok(batches(containers, |containers| cri::StreamContainersResponse { containers }))
     }
 
     async fn exec_sync(&self, request: Request<cri::ExecSyncRequest>) -> Reply<cri::ExecSyncResponse> {
@@ -286,5 +289,81 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         let container = self.containers.find(id("container_id", &request.into_inner().container_id)?)?;
         self.containers.reopen_log(&container).await?;
         Ok(Response::new(cri::ReopenContainerLogResponse {}))
+    }
+
+    async fn container_stats(
+        &self,
+        request: Request<cri::ContainerStatsRequest>,
+    ) -> Reply<cri::ContainerStatsResponse> {
+        let request = request.into_inner();
+        let id = id("container_id", &request.container_id)?;
+        let stats = Some(stats::container(&self.stats, &self.containers, id).await?);
+        Ok(Response::new(cri::ContainerStatsResponse { stats }))
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<cri::ListContainerStatsRequest>,
+    ) -> Reply<cri::ListContainerStatsResponse> {
+        let stats = stats::containers(&self.stats, &self.containers, request.into_inner().filter).await?;
+        Ok(Response::new(cri::ListContainerStatsResponse { stats }))
+    }
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<cri::StreamContainerStatsRequest>,
+    ) -> Result<Batches<cri::StreamContainerStatsResponse>, Status> {
+        let stats = stats::containers(&self.stats, &self.containers, request.into_inner().filter).await?;
+        Ok(batches(stats, |container_stats| cri::StreamContainerStatsResponse { container_stats }))
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<cri::PodSandboxStatsRequest>,
+    ) -> Reply<cri::PodSandboxStatsResponse> {
+        let request = request.into_inner();
+        let id = id("pod_sandbox_id", &request.pod_sandbox_id)?;
+        let stats = Some(stats::pod(&self.stats, &self.containers, id).await?);
+        Ok(Response::new(cri::PodSandboxStatsResponse { stats }))
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: Request<cri::ListPodSandboxStatsRequest>,
+    ) -> Reply<cri::ListPodSandboxStatsResponse> {
+        let stats = stats::pods(&self.stats, &self.containers, request.into_inner().filter).await?;
+        Ok(Response::new(cri::ListPodSandboxStatsResponse { stats }))
+    }
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<cri::StreamPodSandboxStatsRequest>,
+    ) -> Result<Batches<cri::StreamPodSandboxStatsResponse>, Status> {
+        let stats = stats::pods(&self.stats, &self.containers, request.into_inner().filter).await?;
+        Ok(batches(stats, |pod_sandbox_stats| cri::StreamPodSandboxStatsResponse { pod_sandbox_stats }))
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<cri::ListMetricDescriptorsRequest>,
+    ) -> Reply<cri::ListMetricDescriptorsResponse> {
+        let descriptors = crate::stats::descriptors();
+        Ok(Response::new(cri::ListMetricDescriptorsResponse { descriptors }))
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::ListPodSandboxMetricsRequest>,
+    ) -> Reply<cri::ListPodSandboxMetricsResponse> {
+        let pod_metrics = self.stats.metrics().await?;
+        Ok(Response::new(cri::ListPodSandboxMetricsResponse { pod_metrics }))
+    }
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<cri::StreamPodSandboxMetricsRequest>,
+    ) -> Result<Batches<cri::StreamPodSandboxMetricsResponse>, Status> {
+        let wrap = |pod_sandbox_metrics| cri::StreamPodSandboxMetricsResponse { pod_sandbox_metrics };
+        Ok(batches(self.stats.metrics().await?, wrap))
     }
 }

@@ -134,6 +134,11 @@ impl Images {
     pub async fn filesystem_usage(&self) -> Result<Vec<FilesystemUsage>, ImageError> {
         self.0.usage.latest().await
     }
+
+    /// What a container's writable layer takes, as last measured in the background; `None` before the first time.
+    pub fn writable_layer(&self, snapshotter: &str, key: &SnapshotKey) -> Option<FilesystemUsage> {
+        self.0.usage.of_active(snapshotter, key)
+    }
 }
 
 impl Inner {

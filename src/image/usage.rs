@@ -34,6 +34,13 @@ pub struct FilesystemUsage {
     pub at: Timestamp,
 }
 
+/// One round's measurements.
+struct Measured {
+    filesystems: Vec<FilesystemUsage>,
+    /// By snapshotter: what is written to.
+    active: HashMap<String, HashMap<SnapshotKey, FilesystemUsage>>,
+}
+
 /// The measurements. The task that makes them begins with the first question and ends with this value.
 pub struct Usage {
     containerd: Containerd,
@@ -42,7 +49,7 @@ pub struct Usage {
 }
 
 struct Task {
-    latest: watch::Receiver<Option<Vec<FilesystemUsage>>>,
+    latest: watch::Receiver<Option<Arc<Measured>>>,
     running: JoinHandle<()>,
 }
 
@@ -69,10 +76,24 @@ impl Usage {
 
     /// The latest measurement.
     pub async fn latest(&self) -> Result<Vec<FilesystemUsage>, ImageError> {
-        let mut latest = lock(&self.task).get_or_insert_with(|| self.begin()).latest.clone();
+        let mut latest = self.measurements();
         let measured = tokio::time::timeout(PATIENCE, latest.wait_for(Option::is_some)).await;
         let measured = measured.ok().and_then(|received| received.ok()?.clone());
-        measured.ok_or(ImageError::Unmeasured { limit: PATIENCE })
+        measured
+            .map(|measured| measured.filesystems.clone())
+            .ok_or(ImageError::Unmeasured { limit: PATIENCE })
+    }
+
+    /// What an active snapshot took when it was last measured; `None` before the first time.
+    pub fn of_active(&self, snapshotter: &str, key: &SnapshotKey) -> Option<FilesystemUsage> {
+        self.watch(snapshotter);
+        let latest = self.measurements();
+        let measured = latest.borrow();
+        measured.as_ref()?.active.get(snapshotter)?.get(key).cloned()
+    }
+
+    fn measurements(&self) -> watch::Receiver<Option<Arc<Measured>>> {
+        lock(&self.task).get_or_insert_with(|| self.begin()).latest.clone()
     }
 
     fn begin(&self) -> Task {
@@ -87,7 +108,7 @@ impl Usage {
             loop {
                 let began = Instant::now();
                 match meter.measure_all().await {
-                    Ok(usage) => drop(publish.send(Some(usage))),
+                    Ok(measured) => drop(publish.send(Some(Arc::new(measured)))),
                     Err(error) => tracing::debug!(error = chain(&error), "the snapshots were not measured"),
                 }
                 tokio::time::sleep(PERIOD.max(began.elapsed() * REST)).await;
@@ -107,22 +128,30 @@ struct Meter {
 }
 
 impl Meter {
-    async fn measure_all(&mut self) -> Result<Vec<FilesystemUsage>, ContainerdError> {
+    async fn measure_all(&mut self) -> Result<Measured, ContainerdError> {
         let snapshotters = lock(&self.snapshotters).clone();
-        let mut all = Vec::with_capacity(snapshotters.len());
+        let mut all = Measured { filesystems: Vec::new(), active: HashMap::new() };
         for snapshotter in snapshotters {
             let mountpoint = self.mountpoint(&snapshotter).await?;
             let at = Timestamp::now();
-            let SnapshotUsage { bytes, inodes } = self.measure(&snapshotter).await?;
-            all.push(FilesystemUsage { mountpoint, bytes, inodes, at });
+            let (sum, active) = self.measure(&snapshotter, &mountpoint).await?;
+            let SnapshotUsage { bytes, inodes } = sum;
+            all.filesystems.push(FilesystemUsage { mountpoint, bytes, inodes, at });
+            all.active.insert(snapshotter, active);
         }
         Ok(all)
     }
 
-    /// Sums up all snapshots; only new ones and those that are written to are looked at.
-    async fn measure(&mut self, snapshotter: &str) -> Result<SnapshotUsage, ContainerdError> {
+    /// Sums up all snapshots; only new ones and those that are written to are looked at. The latter are told one by
+    /// one, too.
+    async fn measure(
+        &mut self,
+        snapshotter: &str,
+        mountpoint: &str,
+    ) -> Result<(SnapshotUsage, HashMap<SnapshotKey, FilesystemUsage>), ContainerdError> {
         let before = self.measured.remove(snapshotter).unwrap_or_default();
         let mut settled = BTreeMap::new();
+        let mut active = HashMap::new();
         let mut sum = SnapshotUsage::default();
         for snapshot in self.containerd.snapshots(snapshotter).await? {
             let still = snapshot.kind != SnapshotKind::Active;
@@ -135,14 +164,18 @@ impl Meter {
                     Err(error) => return Err(error),
                 },
             };
-            if still {
-                settled.insert(snapshot.key, usage);
-            }
             sum.bytes = sum.bytes.saturating_add(usage.bytes);
             sum.inodes = sum.inodes.saturating_add(usage.inodes);
+            if still {
+                settled.insert(snapshot.key, usage);
+            } else {
+                let (mountpoint, SnapshotUsage { bytes, inodes }) = (mountpoint.to_owned(), usage);
+                let at = Timestamp::now();
+                active.insert(snapshot.key, FilesystemUsage { mountpoint, bytes, inodes, at });
+            }
         }
         self.measured.insert(snapshotter.to_owned(), settled);
-        Ok(sum)
+        Ok((sum, active))
     }
 
     /// The folder of the snapshotter: as it exports it, or where containerd gives it one.

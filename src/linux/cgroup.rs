@@ -48,15 +48,12 @@ pub fn controllers() -> Vec<String> {
 /// `NotFound` when the cgroup is gone, or memory is not accounted for on this node.
 pub fn oom_kills(cgroups_path: &str) -> Result<u64, LinuxError> {
     let file = match mode() {
-        CgroupMode::Unified => unified_folder(cgroups_path).map(|f| f.join("memory.events")),
-        CgroupMode::Legacy => hierarchies()
-            .iter()
-            .find(|h| h.controllers.iter().any(|c| c == "memory"))
-            .and_then(|h| h.folder(cgroups_path))
-            .map(|f| f.join("memory.oom_control")),
+        CgroupMode::Unified => "memory.events",
+        CgroupMode::Legacy => "memory.oom_control",
     };
     let missing = || LinuxError::on("find the memory cgroup", Path::new(cgroups_path))(not_found());
-    let file = file.ok_or_else(missing)?;
+    let folders = Trees::mounted().of(cgroups_path);
+    let file = folders.as_ref().and_then(|f| f.of("memory")).ok_or_else(missing)?.join(file);
     let events = fs::read_to_string(&file).map_err(LinuxError::on("read", &file))?;
     // Kernels before 4.13 do not count on v1.
     count_of(&events, "oom_kill").ok_or_else(|| {
@@ -67,9 +64,86 @@ pub fn oom_kills(cgroups_path: &str) -> Result<u64, LinuxError> {
 /// The folders of a v1 or v2 cgroup that an OCI `cgroupsPath` names, on this node: one for each v1 hierarchy, one
 /// on v2. Whether they exist is not asked; a path that names no cgroup has none.
 pub fn folders(cgroups_path: &str) -> Vec<PathBuf> {
-    match mode() {
-        CgroupMode::Unified => unified_folder(cgroups_path).into_iter().collect(),
-        CgroupMode::Legacy => hierarchies().iter().filter_map(|h| h.folder(cgroups_path)).collect(),
+    match Trees::mounted().of(cgroups_path) {
+        Some(CgroupFolders::Unified(folder)) => vec![folder],
+        Some(CgroupFolders::Legacy(folders)) => folders.into_iter().map(|(_, folder)| folder).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The folders of one cgroup, whether they exist or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CgroupFolders {
+    /// One for each v1 hierarchy, with its controllers.
+    Legacy(Vec<(Vec<String>, PathBuf)>),
+    Unified(PathBuf),
+}
+
+impl CgroupFolders {
+    /// Where a controller keeps its files; `None` when it is not mounted.
+    pub fn of(&self, controller: &str) -> Option<&Path> {
+        match self {
+            Self::Unified(folder) => Some(folder),
+            Self::Legacy(folders) => {
+                let has =
+                    |(controllers, _): &&(Vec<String>, PathBuf)| controllers.iter().any(|c| c == controller);
+                folders.iter().find(has).map(|(_, folder)| folder.as_path())
+            }
+        }
+    }
+}
+
+/// The node's cgroup trees, looked at once for many cgroups.
+#[derive(Clone, Debug)]
+pub struct Trees(Mounted);
+
+#[derive(Clone, Debug)]
+enum Mounted {
+    Legacy(Vec<Hierarchy>),
+    /// With the place of this process.
+    Unified {
+        own: PathBuf,
+    },
+}
+
+impl Trees {
+    /// Those of this node, as mounted now.
+    pub fn mounted() -> Self {
+        Self(match mode() {
+            CgroupMode::Legacy => Mounted::Legacy(hierarchies()),
+            CgroupMode::Unified => {
+                let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+                Mounted::Unified { own: clean(&place_in(&own, "").to_string_lossy()) }
+            }
+        })
+    }
+
+    /// Those of the cgroup that an OCI `cgroupsPath` names; `None` where it names none.
+    pub fn of(&self, cgroups_path: &str) -> Option<CgroupFolders> {
+        Some(self.folders(&CgroupsPath::parse(cgroups_path)?))
+    }
+
+    /// Those of a pod, by the CRI's `cgroup_parent`; `None` where it names none.
+    pub fn of_parent(&self, parent: &str) -> Option<CgroupFolders> {
+        let path = clean(parent);
+        let last = path.file_name()?.to_str()?;
+        // Of a slice's path only its name counts (runc, libcontainer/cgroups/systemd).
+        let path = if last.ends_with(".slice") { expand_slice(last)? } else { path };
+        Some(self.folders(&CgroupsPath::Absolute(path)))
+    }
+
+    fn folders(&self, path: &CgroupsPath) -> CgroupFolders {
+        match &self.0 {
+            Mounted::Unified { own } => CgroupFolders::Unified(Path::new(ROOT).join(match path {
+                CgroupsPath::Absolute(path) => path.clone(),
+                CgroupsPath::Relative(path) => own.join(path),
+                CgroupsPath::Systemd { slices, unit } => slices.join(unit),
+            })),
+            Mounted::Legacy(hierarchies) => {
+                let folder = |h: &Hierarchy| (h.controllers.clone(), h.folder_of(path));
+                CgroupFolders::Legacy(hierarchies.iter().map(folder).collect())
+            }
+        }
     }
 }
 
@@ -83,7 +157,7 @@ fn not_found() -> io::Error {
 }
 
 /// One mounted v1 hierarchy, and where this process and PID 1 are in it, as seen below its mount point.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Hierarchy {
     mount_point: PathBuf,
     controllers: Vec<String>,
@@ -118,25 +192,14 @@ fn hierarchies_of(mounts: &[MountInfo], own: &str, init: &str) -> Vec<Hierarchy>
 }
 
 impl Hierarchy {
-    fn folder(&self, cgroups_path: &str) -> Option<PathBuf> {
-        let place = match CgroupsPath::parse(cgroups_path)? {
-            CgroupsPath::Absolute(path) => path,
+    fn folder_of(&self, path: &CgroupsPath) -> PathBuf {
+        let place = match path {
+            CgroupsPath::Absolute(path) => path.clone(),
             CgroupsPath::Relative(path) => self.own.join(path),
             CgroupsPath::Systemd { slices, unit } => self.init.join(slices).join(unit),
         };
-        Some(self.mount_point.join(place))
+        self.mount_point.join(place)
     }
-}
-
-fn unified_folder(cgroups_path: &str) -> Option<PathBuf> {
-    let place = match CgroupsPath::parse(cgroups_path)? {
-        CgroupsPath::Absolute(path) => path,
-        CgroupsPath::Relative(path) => {
-            place_in(&fs::read_to_string("/proc/self/cgroup").ok()?, "").strip_prefix("/").ok()?.join(path)
-        }
-        CgroupsPath::Systemd { slices, unit } => slices.join(unit),
-    };
-    Some(Path::new(ROOT).join(place))
 }
 
 /// An OCI `cgroupsPath` (runtime spec, config-linux.md, "Cgroups Path"), without leading slashes and `..`.

@@ -15,7 +15,8 @@ fn v1_mounts(root: &str) -> Vec<MountInfo> {
 }
 
 fn folders_in(hierarchies: &[Hierarchy], path: &str) -> Vec<String> {
-    hierarchies.iter().filter_map(|h| h.folder(path)).map(|f| f.display().to_string()).collect()
+    let path = CgroupsPath::parse(path);
+    path.iter().flat_map(|path| hierarchies.iter().map(|h| h.folder_of(path).display().to_string())).collect()
 }
 
 #[test]
@@ -97,4 +98,36 @@ proptest! {
             prop_assert!(folder.starts_with(ROOT) && !folder.to_string_lossy().contains("/../"), "{folder:?}");
         }
     }
+}
+
+#[test]
+fn a_controller_has_its_own_folder_on_v1_and_shares_one_on_v2() {
+    let own = "4:memory:/own\n1:cpu,cpuacct:/\n0::/me\n";
+    let legacy = Trees(Mounted::Legacy(hierarchies_of(&v1_mounts("/"), own, own)));
+    let folder = |trees: &Trees, path: &str, controller: &str| {
+        trees.of(path)?.of(controller).map(|folder| folder.display().to_string())
+    };
+    assert_eq!(folder(&legacy, "/a/b", "cpuacct").unwrap(), "/sys/fs/cgroup/cpu,cpuacct/a/b");
+    assert_eq!(folder(&legacy, "/a/b", "memory").unwrap(), "/sys/fs/cgroup/memory/a/b");
+    assert_eq!(folder(&legacy, "/a/b", "hugetlb"), None);
+    assert_eq!(folder(&legacy, "", "memory"), None);
+    let unified = Trees(Mounted::Unified { own: "me".into() });
+    assert_eq!(folder(&unified, "/a/b", "memory").unwrap(), "/sys/fs/cgroup/a/b");
+    assert_eq!(folder(&unified, "a/b", "io").unwrap(), "/sys/fs/cgroup/me/a/b");
+    assert_eq!(folder(&unified, "a.slice:p:n", "io").unwrap(), "/sys/fs/cgroup/a.slice/p-n.scope");
+}
+
+#[test]
+fn a_pods_slice_is_found_by_its_name_alone() {
+    let trees = Trees(Mounted::Unified { own: "me".into() });
+    let of = |parent: &str| match trees.of_parent(parent) {
+        Some(CgroupFolders::Unified(folder)) => folder.display().to_string(),
+        other => format!("{other:?}"),
+    };
+    let slice = "/sys/fs/cgroup/kubepods.slice/kubepods-pod1.slice";
+    assert_eq!(of("kubepods-pod1.slice"), slice);
+    assert_eq!(of("/kubepods.slice/kubepods-pod1.slice"), slice);
+    assert_eq!(of("/kubepods/pod1"), "/sys/fs/cgroup/kubepods/pod1");
+    assert_eq!(of(""), "None");
+    assert_eq!(of("/a--b.slice"), "None");
 }
