@@ -15,6 +15,7 @@ mod namespaces;
 mod play;
 mod pod;
 mod security;
+mod stats;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         logs::cases(),
         images::cases(),
         lists::cases(),
+        stats::cases(),
         crictl::cases(),
         play::cases(),
     ]
