@@ -51,9 +51,11 @@ impl Containers {
             runtime_path: handler.config.runtime_path.clone(),
         };
         containerd.create_task(&task).await.map_err(container.failed("create the task"))?;
+        // Before the call: what ends at once must not have ended before it began.
+        let started_at = Timestamp::now();
         let pid =
             containerd.start_task(container.id.as_str()).await.map_err(container.failed("start the task"))?;
-        let running = ContainerState::Running { pid, started_at: Timestamp::now() };
+        let running = ContainerState::Running { pid, started_at };
         self.write_status(container, running.clone()).await?;
         container.change(|facts| facts.state = running);
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::blocking;
 use super::pod_network::pod_network;
 use super::{NetworkHold, Sandbox, SandboxError, SandboxState, Sandboxes, files};
-use crate::containerd::{All, Containerd, ContainerdError, Exit};
+use crate::containerd::{All, Containerd, ContainerdError, Exit, TaskState};
 use crate::error::{Errors, Kind};
 use crate::id::{LeaseId, PodId, SnapshotKey};
 use crate::linux::netns;
@@ -158,17 +158,28 @@ pub(crate) async fn end_task(containerd: &Containerd, id: &str) -> Result<Option
     delete_task(containerd, id).await
 }
 
+/// Waits for the end of a killed task. A shim that goes while it is waited for breaks the wait off, in words that
+/// differ by release: then the task is looked at instead.
 async fn await_end(containerd: &Containerd, id: &str) -> Result<(), ContainerdError> {
-    match tokio::time::timeout(KILL_LIMIT, containerd.wait(id, None)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) if error.is_not_found() => Ok(()),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(ContainerdError::Deadline {
-            action: "see the end of",
-            object: id.to_owned(),
-            limit: KILL_LIMIT,
-        }),
-    }
+    let ended = async {
+        loop {
+            match containerd.wait(id, None).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) if error.kind() == Kind::Unavailable => return Err(error),
+                Err(error) => tracing::debug!(id, "wait: {error}"),
+            }
+            match containerd.task(id).await.map(|task| task.state) {
+                Ok(TaskState::Stopped(_)) => return Ok(()),
+                Err(error) if error.is_not_found() => return Ok(()),
+                Err(error) if error.kind() == Kind::Unavailable => return Err(error),
+                _ => tokio::time::sleep(DELETE_PAUSE).await,
+            }
+        }
+    };
+    let late =
+        || ContainerdError::Deadline { action: "see the end of", object: id.to_owned(), limit: KILL_LIMIT };
+    tokio::time::timeout(KILL_LIMIT, ended).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Deletes an ended task. A missing one is asked for all the same: only that ends an orphaned shim (contract §1).
@@ -178,7 +189,7 @@ pub(crate) async fn delete_task(containerd: &Containerd, id: &str) -> Result<Opt
         match containerd.delete_task(id).await {
             Ok(exit) => return Ok(Some(exit)),
             Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) if error.kind() == Kind::FailedPrecondition && tries < DELETE_TRIES => {
+            Err(error) if error.kind() != Kind::Unavailable && tries < DELETE_TRIES => {
                 tries += 1;
                 tokio::time::sleep(DELETE_PAUSE).await;
             }
