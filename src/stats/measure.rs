@@ -154,7 +154,7 @@ impl Inner {
 
     fn container(&self, container: Arc<Container>) -> ContainerStats {
         let usage = self.cgroup_of(&container).and_then(|folders| cgroup::usage(&folders));
-        let nano_cores = self.rate(container.id.as_str(), usage.as_ref(), |id| self.is_known(id));
+        let nano_cores = self.rate(container.id.as_str(), usage.as_ref());
         let writable_layer = self.writable_layer(&container);
         ContainerStats { container, usage, nano_cores, writable_layer }
     }
@@ -174,7 +174,8 @@ impl Inner {
         self.containers.entry(id).is_some() || self.containers.sandboxes().entry(id).is_some()
     }
 
-    fn rate(&self, id: &str, usage: Option<&Usage>, there: impl Fn(&str) -> bool) -> Option<u64> {
+    fn rate(&self, id: &str, usage: Option<&Usage>) -> Option<u64> {
+        let there = |id: &str| self.is_known(id);
         match usage {
             Some(Usage { taken, cpu_ns: Some(cpu_ns), .. }) => self.rates.note(id, *taken, *cpu_ns, there),
             _ => {
@@ -196,7 +197,7 @@ impl Inner {
         let parent = facts.metadata.config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent);
         let own = self.trees().of_parent(parent).and_then(|folders| cgroup::usage(&folders));
         let usage = own.or_else(|| Usage::sum(containers.iter().filter_map(|stats| stats.usage.as_ref())));
-        let nano_cores = self.rate(sandbox.id.as_str(), usage.as_ref(), |id| self.is_known(id));
+        let nano_cores = self.rate(sandbox.id.as_str(), usage.as_ref());
         let network = network::of_pod(&facts.metadata.netns_path, pid);
         // What has ended meanwhile had half of its files read before, and half after.
         let still_ready = sandbox.state() == facts.state;
