@@ -12,8 +12,9 @@ use crate::io::{Capture, Fifos, Stdin};
 use crate::signal::Signal;
 use crate::spec;
 
-/// Bytes kept of each stream: what fits, with both, into one message to the kubelet (contract §5).
-const MAX_OUTPUT: usize = 16 << 20;
+/// Bytes kept of both streams together: what fits into one message to the kubelet, whose limit is 16 MiB for all of
+/// it (k8s.io/cri-client, `maxMsgSize`).
+const MAX_OUTPUT: usize = (16 << 20) - 1024;
 /// How long a killed command may take to end.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
@@ -23,6 +24,15 @@ pub struct ExecOutput {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     pub code: i32,
+}
+
+impl ExecOutput {
+    /// Shortens both streams to `limit` bytes together. Neither takes from the other's half what that one needs.
+    fn cut(&mut self, limit: usize) {
+        let half = limit / 2;
+        self.stdout.truncate(limit - self.stderr.len().min(half));
+        self.stderr.truncate(limit - self.stdout.len());
+    }
 }
 
 /// Why the wait for a command ended.
@@ -141,11 +151,15 @@ impl Containers {
             tracing::debug!(container = %container.id, "an ended command stays in its shim: {}", chain(&error));
         }
         match outcome? {
-            Outcome::Ended(code) => Ok(ExecOutput {
-                stdout: captured.stdout,
-                stderr: captured.stderr,
-                code: i32::try_from(code).unwrap_or(i32::MAX),
-            }),
+            Outcome::Ended(code) => {
+                let mut output = ExecOutput {
+                    stdout: captured.stdout,
+                    stderr: captured.stderr,
+                    code: i32::try_from(code).unwrap_or(i32::MAX),
+                };
+                output.cut(MAX_OUTPUT);
+                Ok(output)
+            }
             Outcome::TimedOut => Err(ContainerError::ExecTimeout {
                 id: container.id.clone(),
                 command: command.join(" ").chars().take(100).collect(),
@@ -219,5 +233,26 @@ impl Containers {
         })?;
         let process = spec::exec_process(&stored, command, false).map_err(ContainerError::Spec)?;
         Ok(serde_json::to_vec(&process).expect("a process has only string keys"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_cut_fairly() {
+        for (stdout, stderr, kept) in [
+            (3, 4, (3, 4)),
+            (20, 0, (10, 0)),
+            (0, 20, (0, 10)),
+            (20, 20, (5, 5)),
+            (20, 2, (8, 2)),
+            (2, 20, (2, 8)),
+        ] {
+            let mut output = ExecOutput { stdout: vec![0; stdout], stderr: vec![0; stderr], code: 0 };
+            output.cut(10);
+            assert_eq!((output.stdout.len(), output.stderr.len()), kept);
+        }
     }
 }

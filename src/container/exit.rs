@@ -20,8 +20,11 @@ const KILLED: u32 = 137;
 impl Containers {
     /// The container's process has ended so. Noting it twice is fine: the first one stays.
     pub async fn exited(&self, container: &Container, exit: Exit) -> Result<(), ContainerError> {
-        let _work = container.work.lock().await;
-        self.note_exit(container, exit).await
+        match self.work_on(container).await {
+            Ok(_work) => self.note_exit(container, exit).await,
+            // Removed meanwhile: nobody asks any more.
+            Err(_) => Ok(()),
+        }
     }
 
     /// The caller holds the container's work lock.
@@ -43,7 +46,7 @@ impl Containers {
 
     /// The container is gone, and nobody knows how it ended.
     pub async fn lost(&self, container: &Container) -> Result<(), ContainerError> {
-        let _work = container.work.lock().await;
+        let Ok(_work) = self.work_on(container).await else { return Ok(()) };
         let ended = container.facts().state.lost(Timestamp::now());
         self.end_with(container, ended).await
     }

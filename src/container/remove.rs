@@ -2,22 +2,26 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::error::blocking;
 use super::{Container, ContainerError, Containers};
-use crate::error::Errors;
+use crate::error::{Errors, chain};
 use crate::id::SnapshotKey;
 use crate::sandbox::{end_task, gone_is_fine};
 
 impl Containers {
     /// Removes a container with all it owns, killing it first where it runs (CRI RemoveContainer).
     pub async fn remove(&self, container: &Container) -> Result<(), ContainerError> {
-        let _work = container.work.lock().await;
-        // Another call may have done it while this one waited.
-        if self.entry(container.id.as_str()).is_none() {
-            return Ok(());
+        // By way of a stop, so that whoever waits for its end is told the true one.
+        if let Err(error) = self.stop(container, Duration::ZERO).await {
+            tracing::warn!(container = %container.id, "removed without having been stopped: {}", chain(&error));
         }
-        self.remove_all_of(container).await
+        match self.work_on(container).await {
+            Ok(_work) => self.remove_all_of(container).await,
+            // Another call has done it while this one waited.
+            Err(_) => Ok(()),
+        }
     }
 
     /// The caller holds the container's work lock. The record goes last: as long as it stands, the container is known.

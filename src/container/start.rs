@@ -18,7 +18,7 @@ impl Containers {
         let containers = self.clone();
         let id = container.id.clone();
         let work = tokio::spawn(async move {
-            let _work = container.work.lock().await;
+            let _work = containers.work_on(&container).await?;
             let denied = |source| ContainerError::Denied { id: container.id.clone(), source };
             container.facts().state.may_start().map_err(denied)?;
             let started = containers.bring_to_run(&container).await;
@@ -108,13 +108,13 @@ impl Containers {
 
     /// Gives a recovered container that was never started the streams to be started with.
     pub async fn prepare_streams(&self, container: &Container) -> Result<(), ContainerError> {
-        let _work = container.work.lock().await;
+        let _work = self.work_on(container).await?;
         self.open_fresh_fifos(container).await
     }
 
     /// Notes that a container runs though nobody wrote it down: its true start is not known, the present is.
     pub async fn found_running(&self, container: &Container, pid: u32) -> Result<(), ContainerError> {
-        let _work = container.work.lock().await;
+        let _work = self.work_on(container).await?;
         if container.facts().state.is_exited() {
             return Ok(());
         }

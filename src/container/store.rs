@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::accounts::AccountCache;
 use super::error::blocking;
@@ -197,6 +197,21 @@ impl Containers {
             tracing::warn!(container = %container.id, "two containers of one name: {taken}");
         }
         self.insert(container);
+    }
+
+    /// The container's work lock: one thing at a time is done to it.
+    ///
+    /// # Errors
+    /// [`ContainerError::NotFound`] when it was removed in the meantime.
+    pub(super) async fn work_on<'a>(
+        &self,
+        container: &'a Container,
+    ) -> Result<MutexGuard<'a, ()>, ContainerError> {
+        let work = container.work.lock().await;
+        match self.entry(container.id.as_str()) {
+            Some(_) => Ok(work),
+            None => Err(ContainerError::NotFound(container.id.to_string())),
+        }
     }
 
     pub(super) fn insert(&self, container: Arc<Container>) {
