@@ -8,6 +8,7 @@ use super::error::blocking;
 use super::{Container, ContainerError, Containers};
 use crate::error::{Errors, chain};
 use crate::id::SnapshotKey;
+use crate::linux::cgroup;
 use crate::sandbox::{end_task, gone_is_fine};
 
 impl Containers {
@@ -31,6 +32,7 @@ impl Containers {
         let mut errors = Errors::default();
         if !container.reaped.load(Ordering::Relaxed) {
             errors.keep(end_task(containerd, id).await.map_err(container.failed("end the task")));
+            errors.keep(self.clear_cgroup(container).await);
         }
         // Ends the pumps and closes our ends of the FIFOs, which go with the state folder.
         *container.io.lock().await = None;
@@ -49,6 +51,16 @@ impl Containers {
             }
         }
         errors.into_result().map_err(|source| ContainerError::Teardown { id: container.id.clone(), source })
+    }
+
+    /// A task whose creation was broken off is unknown to containerd, and may have left a process.
+    async fn clear_cgroup(&self, container: &Container) -> Result<(), ContainerError> {
+        let (path, id) = (container.facts().cgroups_path.clone(), container.id.clone());
+        let failed = {
+            let id = id.clone();
+            move |source| ContainerError::Linux { step: "clear the cgroup", id, source }
+        };
+        blocking(&container.id, move || cgroup::clear(&path, id.as_str()).map_err(failed)).await
     }
 
     async fn remove_folders(&self, container: &Container) -> Result<(), ContainerError> {

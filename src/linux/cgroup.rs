@@ -5,6 +5,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{LinuxError, MountInfo, mount};
 
@@ -145,6 +148,52 @@ impl Trees {
             }
         }
     }
+}
+
+/// How often a cgroup whose processes were killed is looked at again, and how long in between: they end at once, but
+/// for those in uninterruptible sleep.
+const EMPTYING: (u32, Duration) = (100, Duration::from_millis(20));
+
+/// Kills what is left in the cgroup that an OCI `cgroupsPath` names, and removes it with all below it: a runtime that
+/// was itself killed on the way leaves both. One that is gone is fine; one whose own name does not contain `id` is
+/// somebody else's, and left alone. Blocks.
+///
+/// # Errors
+/// When a process outlives SIGKILL by two seconds.
+pub fn clear(cgroups_path: &str, id: &str) -> Result<(), LinuxError> {
+    let mut folders = folders(cgroups_path);
+    // runc makes one in the v2 tree of a hybrid node as well.
+    if mode() == CgroupMode::Legacy
+        && let Some(CgroupsPath::Absolute(path)) = CgroupsPath::parse(cgroups_path)
+    {
+        folders.push(Path::new(ROOT).join("unified").join(path));
+    }
+    let own = |folder: &PathBuf| folder.file_name().is_some_and(|name| name.to_string_lossy().contains(id));
+    for folder in folders.into_iter().filter(own).filter(|folder| folder.is_dir()) {
+        clear_folder(&folder).map_err(LinuxError::on("clear the cgroup", &folder))?;
+    }
+    Ok(())
+}
+
+fn clear_folder(folder: &Path) -> io::Result<()> {
+    let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for child in below.filter(|path| path.is_dir() && !path.is_symlink()) {
+        clear_folder(&child)?;
+    }
+    for _ in 0..EMPTYING.0 {
+        match fs::remove_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => return other,
+        }
+        let members = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        for pid in members.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+            // One that has just ended is what is wanted.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        std::thread::sleep(EMPTYING.1);
+    }
+    fs::remove_dir(folder)
 }
 
 /// The value of `key` in a file of `key value` lines.

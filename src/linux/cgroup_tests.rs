@@ -131,3 +131,11 @@ fn a_pods_slice_is_found_by_its_name_alone() {
     assert_eq!(of(""), "None");
     assert_eq!(of("/a--b.slice"), "None");
 }
+
+#[test]
+fn a_cgroup_of_somebody_else_is_not_cleared() {
+    // The root has this very process, or all of the node's.
+    assert!(clear("/", "0123").is_ok());
+    assert!(Path::new(ROOT).is_dir());
+    assert!(clear("/no/such/0123", "0123").is_ok());
+}

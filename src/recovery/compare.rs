@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use tokio::time::Instant;
 
 use super::RecoveryError;
 use super::decide::{Action, Streams, decide};
@@ -18,14 +19,16 @@ use crate::time::Timestamp;
 /// containerd, restarting, deletes the shims of ended containers by itself; each shim replays its last words, the exit
 /// code among them, within some seconds of that (design, "How a container runs").
 const LAST_WORDS: Duration = Duration::from_secs(20);
+/// How long a shim may be too busy to tell its state, and when it is asked again.
+const BUSY_SHIM: Duration = Duration::from_secs(20);
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// Entries worked on at once.
 const SIDE_BY_SIDE: usize = 8;
 
 /// Makes every entry agree with containerd's tasks. Call only after subscribing to events, so that an end which comes
 /// between the two is seen by one or the other. Waits for no last words: those are waited for in the background.
 pub async fn compare(containers: &Containers, containerd: &Containerd) -> Result<(), RecoveryError> {
-    let tasks: HashMap<String, TaskInfo> =
-        containerd.tasks().await?.into_iter().map(|task| (task.container_id.clone(), task)).collect();
+    let tasks = tasks(containerd).await?;
     let sandboxes = containers.sandboxes().all();
     futures::stream::iter(sandboxes)
         .for_each_concurrent(SIDE_BY_SIDE, |sandbox| {
@@ -46,12 +49,34 @@ pub async fn compare(containers: &Containers, containerd: &Containerd) -> Result
     Ok(())
 }
 
+/// Every task, by its container's id. A shim that is busy, as with a start that a dying daemon broke off, does not
+/// answer containerd in time, whose list then says "unknown": nothing may be concluded from that, so it is asked again.
+async fn tasks(containerd: &Containerd) -> Result<HashMap<String, TaskInfo>, RecoveryError> {
+    let limit = Instant::now() + BUSY_SHIM;
+    loop {
+        let tasks = containerd.tasks().await?;
+        let unclear = tasks.iter().find(|task| task.state == TaskState::Unknown);
+        match unclear {
+            Some(_) if Instant::now() < limit => tokio::time::sleep(ASK_AGAIN).await,
+            Some(task) => {
+                tracing::warn!(task = %task.container_id, "its shim does not answer: its state stays unknown");
+                return Ok(by_id(tasks));
+            }
+            None => return Ok(by_id(tasks)),
+        }
+    }
+}
+
+fn by_id(tasks: Vec<TaskInfo>) -> HashMap<String, TaskInfo> {
+    tasks.into_iter().map(|task| (task.container_id.clone(), task)).collect()
+}
+
 async fn settle_sandbox(containers: &Containers, sandbox: &Sandbox, task: Option<&TaskInfo>) {
     let sandboxes = containers.sandboxes();
     match (sandbox.state(), task.map(|task| task.state)) {
         // Its run was cut off before the caller heard of it.
         (SandboxState::Unknown, Some(TaskState::Running)) if sandbox.lacks_address() => {}
-        (SandboxState::Unknown, Some(TaskState::Running)) => {
+        (SandboxState::Unknown, Some(TaskState::Running | TaskState::Pausing | TaskState::Paused)) => {
             let pid = task.map_or(0, |task| task.pid);
             sandbox.change(|facts| facts.state = SandboxState::Ready { pid });
         }
