@@ -21,6 +21,7 @@ pub(super) fn check(config: &cri::ContainerConfig) -> Result<(), FieldError> {
     field::labels("config.labels", &config.labels)?;
     field::annotations("config.annotations", &config.annotations)?;
     check_arguments(config)?;
+    check_namespaces(config)?;
     Signal::from_cri(config.stop_signal)
         .map_err(|_| field::error("config.stop_signal", format!("{} is not a signal", config.stop_signal)))?;
     for (n, mount) in config.mounts.iter().enumerate() {
@@ -57,6 +58,19 @@ pub(super) fn refuse_undone(config: &cri::ContainerConfig) -> Result<(), Contain
         Some(key) => not_yet(format!("config.annotations[{key:?}]")),
         None => Ok(()),
     }
+}
+
+/// Modes that exist; what follows from them is the spec's to decide.
+fn check_namespaces(config: &cri::ContainerConfig) -> Result<(), FieldError> {
+    let security = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let Some(options) = security.and_then(|security| security.namespace_options.as_ref()) else {
+        return Ok(());
+    };
+    for (name, mode) in [("network", options.network), ("pid", options.pid), ("ipc", options.ipc)] {
+        let at = format!("config.linux.security_context.namespace_options.{name}");
+        field::enumeration::<cri::NamespaceMode>(&at, mode)?;
+    }
+    Ok(())
 }
 
 fn check_arguments(config: &cri::ContainerConfig) -> Result<(), FieldError> {

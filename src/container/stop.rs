@@ -61,8 +61,11 @@ impl Containers {
                 // Besides the event: should that be lost with its connection, this call still ends.
                 exit = self.inner().containerd.wait(container.id.as_str(), None) => match exit {
                     Ok(exit) => self.exited(container, exit).await,
-                    Err(error) if error.is_not_found() => { container.ended().await; Ok(()) }
-                    Err(error) => Err(container.failed("wait for the end")(error)),
+                    Err(error) if error.kind() == Kind::Unavailable => {
+                        Err(container.failed("wait for the end")(error))
+                    }
+                    // The shim has just gone ("ttrpc: closed" among others): the event tells how it ended.
+                    Err(_) => { container.ended().await; Ok(()) }
                 },
             }
         };
