@@ -138,7 +138,7 @@ async fn an_image_is_removed_by_tag_and_by_id(t: Test) {
     for number in 1..=2 {
         let name = format!("gcr.io/k8s-staging-cri-tools/test-image-{number}:latest");
         let id = t.node().pull(&name).await;
-        assert_eq!(t.node().image(&id).await.unwrap().repo_tags, [name.clone()]);
+        assert_eq!(t.node().image(&id).await.unwrap().repo_tags, std::slice::from_ref(&name));
         assert_eq!(
             t.node().image(&id["sha256:".len()..][..20]).await.unwrap().id,
             id,
@@ -231,6 +231,13 @@ async fn closed_registry() -> std::net::SocketAddr {
     address
 }
 
+/// Has the node ask an address itself for its images, without TLS.
+fn serve_from(t: &Test, address: std::net::SocketAddr) {
+    let folder = t.node().dir.join("certs.d").join(address.to_string());
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("hosts.toml"), format!("server = \"http://{address}\"\n")).unwrap();
+}
+
 async fn no_credential_is_told(t: Test) {
     const USER: &str = "jane-the-user";
     const PASSWORD: &str = "correct-horse-battery";
@@ -245,12 +252,7 @@ async fn no_credential_is_told(t: Test) {
         }),
         sandbox_config: None,
     };
-    let folder = t.node().dir.join("certs.d").join(address.to_string());
-    std::fs::create_dir_all(&folder).unwrap();
-    let hosts = format!(
-        "server = \"http://{address}\"\n[host.\"http://{address}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"
-    );
-    std::fs::write(folder.join("hosts.toml"), hosts).unwrap();
+    serve_from(&t, address);
     let refused = t.node().images().pull_image(request).await.unwrap_err();
     assert!(refused.message().contains("private/image"), "should name the image: {refused:?}");
     let log = std::fs::read_to_string(t.node().log_file()).unwrap();
@@ -264,7 +266,9 @@ async fn no_credential_is_told(t: Test) {
 
 async fn an_unreachable_registry_has_the_kubelets_word(t: Test) {
     // Nothing listens there.
-    let refused = try_pull(&t, "127.0.0.1:9/some/image:1").await.unwrap_err();
+    let address = "127.0.0.1:9".parse().unwrap();
+    serve_from(&t, address);
+    let refused = try_pull(&t, &format!("{address}/some/image:1")).await.unwrap_err();
     assert!(refused.message().starts_with("RegistryUnavailable"), "{refused:?}");
 }
 

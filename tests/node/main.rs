@@ -6,6 +6,7 @@
 
 mod container;
 mod crictl;
+mod errors;
 mod exec;
 mod harness;
 mod images;
@@ -14,6 +15,7 @@ mod logs;
 mod namespaces;
 mod play;
 mod pod;
+mod restart;
 mod security;
 mod stats;
 
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         images::cases(),
         lists::cases(),
         stats::cases(),
+        errors::cases(),
+        restart::cases(),
         crictl::cases(),
         play::cases(),
     ]

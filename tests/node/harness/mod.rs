@@ -15,8 +15,8 @@ pub use container::{Container, ContainerBuilder, Output, Shell};
 pub use lab::Lab;
 pub use leaks::anywhere as left_anywhere;
 pub use node::{Node, NodeOptions};
-pub use pod::Pod;
-pub use trial::{Case, Test, on_cridge, release_trials};
+pub use pod::{Pod, PodBuilder};
+pub use trial::{Case, Kind, Test, on_cridge, release_trials};
 pub use wait::until;
 
 /// The image of nearly all containers: a busybox with pgrep and ipcs.

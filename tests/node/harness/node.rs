@@ -16,10 +16,13 @@ use super::{BUSYBOX, on_cridge, until};
 /// What is special about a node.
 #[derive(Clone, Copy, Default)]
 pub struct NodeOptions {
-    /// Changes the server's configuration file before its first start.
-    pub configure: Option<fn(&mut String)>,
+    /// Given the node's folder, changes the server's configuration file before its first start.
+    pub configure: Option<fn(&Path, &mut String)>,
     /// Whether the usual image is left unpulled.
     pub bare: bool,
+    /// Known failure: containerd loses a shim whose start is broken off with the call (by the death of cridge), and
+    /// nobody ends that yet. It has no task, no mount and no folder; on such a node it is overlooked.
+    pub loses_shims: bool,
 }
 
 /// A node that runs.
@@ -27,6 +30,7 @@ pub struct Node {
     pub dir: PathBuf,
     pub release: String,
     pub bridge: String,
+    pub loses_shims: bool,
     /// Of the pods: the first three numbers and a dot.
     pub subnet: String,
     cache: PathBuf,
@@ -52,6 +56,7 @@ impl Node {
             containerd: client::channel(&dir.join("containerd.sock")),
             subnet: subnet.trim_end_matches("0/24").to_owned(),
             server: Mutex::new(None),
+            loses_shims: options.loses_shims,
             dir,
             release,
             bridge,
@@ -64,7 +69,7 @@ impl Node {
         if let Some(configure) = options.configure {
             let file = node.dir.join("cridge.toml");
             let mut config = std::fs::read_to_string(&file).expect("the server's configuration");
-            configure(&mut config);
+            configure(&node.dir, &mut config);
             std::fs::write(&file, config).expect("the server's configuration");
         }
         node.start_containerd();
@@ -135,7 +140,13 @@ impl Node {
         assert!(self.server.lock().unwrap().is_none(), "a server runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).expect("a log");
         let child = Command::new(env!("CARGO_BIN_EXE_cridge"))
-            .args(["serve", "--config", text(&self.dir.join("cridge.toml")), "--log-level", "debug"])
+            .args([
+                "serve",
+                "--config",
+                text(&self.dir.join("cridge.toml")),
+                "--log-level",
+                "info,cridge=debug",
+            ])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)

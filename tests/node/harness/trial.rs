@@ -26,22 +26,43 @@ pub struct Case {
     pub group: &'static str,
     pub name: &'static str,
     pub run: fn(Test) -> BoxFuture<'static, ()>,
-    /// Whether it is about what only cridge does.
-    pub cridge_only: bool,
+    pub kind: Kind,
 }
 
-/// A group's tests: `cases!["pod": one, two; cridge only: three]`.
+/// What is expected of a test.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It passes, whoever serves the CRI.
+    Both,
+    /// It is about what only cridge does.
+    CridgeOnly,
+    /// It shows what cridge does not do yet: to pass is to fail, so that it leaves this list.
+    KnownToFail,
+}
+
+/// A group's tests: `cases!["pod": one, two; cridge only: three; known to fail: four]`.
 #[macro_export]
 macro_rules! cases {
-    ($group:literal: $($both:ident),* $(,)? $(; cridge only: $($ours:ident),* $(,)?)?) => {
+    ($group:literal: $($both:ident),* $(,)? $(; cridge only: $($ours:ident),* $(,)?)?
+        $(; known to fail: $($failing:ident),* $(,)?)?) => {
         vec![
-            $($crate::harness::Case {
-                group: $group, name: stringify!($both), run: |test| Box::pin($both(test)), cridge_only: false,
-            },)*
-            $($($crate::harness::Case {
-                group: $group, name: stringify!($ours), run: |test| Box::pin($ours(test)), cridge_only: true,
-            },)*)?
+            $($crate::case!($group, $both, Both),)*
+            $($($crate::case!($group, $ours, CridgeOnly),)*)?
+            $($($crate::case!($group, $failing, KnownToFail),)*)?
         ]
+    };
+}
+
+/// One of a group's tests.
+#[macro_export]
+macro_rules! case {
+    ($group:literal, $name:ident, $kind:ident) => {
+        $crate::harness::Case {
+            group: $group,
+            name: stringify!($name),
+            run: |test| Box::pin($name(test)),
+            kind: $crate::harness::Kind::$kind,
+        }
     };
 }
 
@@ -83,7 +104,7 @@ pub fn release_trials(
     handle: &tokio::runtime::Handle,
 ) -> (Vec<Trial>, Outcome) {
     let release = Arc::new(Release { name: name.to_owned(), lab: lab.clone(), node: OnceCell::const_new() });
-    let wanted = cases.iter().filter(|case| on_cridge() || !case.cridge_only);
+    let wanted = cases.iter().filter(|case| on_cridge() || case.kind == Kind::Both);
     let trials = wanted.map(|case| {
         let (case, release, handle) = (*case, release.clone(), handle.clone());
         Trial::test(format!("{name}::{}::{}", case.group, case.name), move || {
@@ -129,6 +150,10 @@ async fn carry_out(case: Case, release: Arc<Release>) -> Result<(), Failed> {
     let test = Test(Arc::new(inner));
     let body = AssertUnwindSafe((case.run)(test.clone())).catch_unwind();
     let mut failures = match tokio::time::timeout(TEST_LIMIT, body).await {
+        Ok(Ok(())) if case.kind == Kind::KnownToFail => {
+            vec!["it passes: take it off the list of those that are known to fail".to_owned()]
+        }
+        Ok(Err(_)) if case.kind == Kind::KnownToFail => Vec::new(),
         Ok(Ok(())) => Vec::new(),
         Ok(Err(panic)) => vec![text_of(&*panic)],
         Err(_) => vec![format!("it did not end within {TEST_LIMIT:?}")],
@@ -215,6 +240,9 @@ impl Test {
             }
         }
         for node in &own {
+            if !failures.is_empty() {
+                failures.extend(node.log_tail(60).lines().map(|line| format!("  log: {line:.1000}")));
+            }
             failures.extend(finish(node).await);
         }
         if let Err(error) = std::fs::remove_dir_all(&self.0.folder) {

@@ -1,0 +1,424 @@
+//! What cannot be done: refused with the reason and the field's name, and nothing is left of the attempt.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_cri::v1 as cri;
+use tonic::{Code, Status};
+
+use crate::cases;
+use crate::harness::{Case, Node, NodeOptions, Pod, PodBuilder, Test, code_of, until};
+
+pub fn cases() -> Vec<Case> {
+    cases!["errors":
+        nothing_is_left_of_a_pod_with_an_unknown_handler,
+        nothing_is_left_of_a_container_with_an_unknown_user;
+    cridge only:
+        a_failing_network_leaves_nothing,
+        a_hanging_network_is_ended,
+        a_network_that_cannot_be_taken_down_keeps_the_pod,
+        a_network_without_configuration_is_told_and_comes_back,
+        nothing_is_left_of_a_pod_with_a_wrong_sysctl,
+        hostile_pods,
+        hostile_containers,
+        hostile_ids,
+        hostile_images,
+        what_is_not_served_is_unimplemented,
+    ]
+}
+
+/// A CNI plugin that does as `stub/mode` says, and notes its calls in `stub/calls`.
+const STUB: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+echo "$CNI_COMMAND $CNI_CONTAINERID" >>"$here/calls"
+cat >/dev/null
+mode=$(cat "$here/mode")
+case "$CNI_COMMAND $mode" in
+    "VERSION "*) echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}' ;;
+    "ADD fail" | "DEL keep") echo '{"cniVersion": "1.0.0", "code": 999, "msg": "the cable is cut"}'; exit 1 ;;
+    "ADD hang") sleep 98765 & sleep 98765 ;;
+    "ADD "*) echo '{"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "'"$CNI_NETNS"'"}],
+        "ips": [{"address": "10.1.2.3/24", "interface": 0}]}' ;;
+esac
+"#;
+
+/// A node whose pods have the stub's network.
+async fn stub_node(t: &Test) -> Arc<Node> {
+    let configure = |dir: &Path, config: &mut String| {
+        let stub = dir.join("stub");
+        std::fs::create_dir(&stub).unwrap();
+        std::fs::write(stub.join("stub"), STUB).unwrap();
+        std::fs::set_permissions(stub.join("stub"), PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::write(stub.join("mode"), "ok").unwrap();
+        let list = r#"{"cniVersion": "1.0.0", "name": "stub", "plugins": [{"type": "stub"}]}"#;
+        std::fs::write(dir.join("cni/net.d/00-stub.conflist"), list).unwrap();
+        *config = config.replace("bin_dirs = [", &format!("bin_dirs = [\"{}\", ", stub.display()));
+        *config = config.replace("[network]\n", "[network]\nplugin_timeout = \"2s\"\n");
+    };
+    t.own_node(NodeOptions { configure: Some(configure), bare: true, ..Default::default() }).await
+}
+
+fn set_mode(node: &Node, mode: &str) {
+    std::fs::write(node.dir.join("stub/mode"), mode).unwrap();
+}
+
+fn calls(node: &Node, command: &str) -> usize {
+    let calls = std::fs::read_to_string(node.dir.join("stub/calls")).unwrap_or_default();
+    calls.lines().filter(|line| line.starts_with(command)).count()
+}
+
+/// The ids of the pods of this test.
+async fn listed(t: &Test, node: &Node) -> Vec<String> {
+    let label_selector = [("test".to_owned(), t.name().to_owned())].into();
+    let filter = Some(cri::PodSandboxFilter { label_selector, ..Default::default() });
+    let pods = node.runtime().list_pod_sandbox(cri::ListPodSandboxRequest { filter }).await.unwrap();
+    pods.into_inner().items.into_iter().map(|pod| pod.id).collect()
+}
+
+async fn refused(pod: &PodBuilder) -> Status {
+    pod.try_run().await.map(|pod| pod.id).unwrap_err()
+}
+
+async fn a_failing_network_leaves_nothing(t: Test) {
+    let node = stub_node(&t).await;
+    set_mode(&node, "fail");
+    let pod = t.pod_on(&node);
+    let error = refused(&pod).await;
+    assert!(error.message().contains("the cable is cut"), "should have the plugin's words: {error:?}");
+    assert!(calls(&node, "DEL") >= 1, "DEL comes after a failed ADD too");
+    assert!(listed(&t, &node).await.is_empty());
+    // The name is free at once.
+    refused(&pod).await;
+    set_mode(&node, "ok");
+    let pod = pod.run().await;
+    assert_eq!(pod.ip().await, "10.1.2.3");
+}
+
+async fn a_hanging_network_is_ended(t: Test) {
+    let node = stub_node(&t).await;
+    set_mode(&node, "hang");
+    let pod = t.pod_on(&node);
+    let error = refused(&pod).await;
+    assert!(error.message().contains("stub"), "should name the plugin: {error:?}");
+    until("the plugin and its child are gone", || async {
+        let hangs = std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
+            std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x0098765\0")
+        });
+        (!hangs).then_some(())
+    })
+    .await;
+    assert!(listed(&t, &node).await.is_empty());
+    set_mode(&node, "ok");
+    pod.run().await;
+}
+
+async fn a_network_that_cannot_be_taken_down_keeps_the_pod(t: Test) {
+    let node = stub_node(&t).await;
+    let pod = t.pod_on(&node).run().await;
+    set_mode(&node, "keep");
+    let error = pod.try_stop().await.unwrap_err();
+    assert!(error.message().contains("the cable is cut"), "{error:?}");
+    pod.try_remove().await.expect_err("its address is not given back");
+    // The kubelet sees it, and tries again.
+    assert_eq!(listed(&t, &node).await, [pod.id.as_str()]);
+    assert_eq!(pod.state().await, cri::PodSandboxState::SandboxNotready);
+    set_mode(&node, "ok");
+    pod.stop().await;
+    pod.remove().await;
+    assert!(listed(&t, &node).await.is_empty());
+}
+
+async fn a_network_without_configuration_is_told_and_comes_back(t: Test) {
+    let node = t.own_node(NodeOptions { bare: true, ..Default::default() }).await;
+    let pod = t.pod_on(&node).run().await;
+    let file = node.dir.join("cni/net.d/10-bridge.conflist");
+    let aside = node.dir.join("10-bridge.conflist");
+    std::fs::rename(&file, &aside).unwrap();
+    until("the network is not ready", || async { (node.ready().await == Some((true, false))).then_some(()) })
+        .await;
+    let error = refused(&t.pod_on(&node)).await;
+    let folder = node.dir.join("cni/net.d").display().to_string();
+    assert!(error.message().contains(&folder), "should name the folder: {error:?}");
+    // A pod on the node's network needs none, and what was attached is detached all the same.
+    t.pod_on(&node).host_network().run().await;
+    pod.stop().await;
+    pod.remove().await;
+    std::fs::rename(&aside, &file).unwrap();
+    until("the network is ready", || async { (node.ready().await == Some((true, true))).then_some(()) })
+        .await;
+    t.pod_on(&node).run().await;
+}
+
+async fn nothing_is_left_of_a_pod_with_an_unknown_handler(t: Test) {
+    let mut pod = t.pod();
+    pod.handler = "no-such-handler".into();
+    let error = refused(&pod).await;
+    assert!(error.message().contains("no-such-handler"), "should name the handler: {error:?}");
+    assert!(listed(&t, t.node()).await.is_empty());
+}
+
+async fn nothing_is_left_of_a_pod_with_a_wrong_sysctl(t: Test) {
+    for (key, value) in [("net.no.such.key", "1"), ("net.ipv4.ip_local_port_range", "nonsense")] {
+        let pod = t.pod().linux(|linux| drop(linux.sysctls.insert(key.into(), value.into())));
+        let error = refused(&pod).await;
+        assert!(error.message().contains("sysctl"), "should name the sysctl: {error:?}");
+        assert!(listed(&t, t.node()).await.is_empty());
+    }
+    // One of the node is not the pod's to set.
+    let pod = t.pod().linux(|linux| drop(linux.sysctls.insert("vm.swappiness".into(), "1".into())));
+    refused(&pod).await;
+    let pod = t.pod().host_network();
+    refused(&pod.linux(|linux| drop(linux.sysctls.insert("net.ipv4.ip_forward".into(), "1".into())))).await;
+    assert!(listed(&t, t.node()).await.is_empty());
+}
+
+async fn nothing_is_left_of_a_container_with_an_unknown_user(t: Test) {
+    let pod = t.pod().run().await;
+    let app = pod.container("app").security(|security| security.run_as_username = "nobody-knows".into());
+    app.try_create().await.map(|made| made.id).unwrap_err();
+    assert_eq!(containers(&pod).await, 0);
+    // The name is free.
+    pod.container("app").start().await;
+}
+
+async fn containers(pod: &Pod) -> usize {
+    let filter = Some(cri::ContainerFilter { pod_sandbox_id: pod.id.clone(), ..Default::default() });
+    let answer = pod.node.runtime().list_containers(cri::ListContainersRequest { filter }).await.unwrap();
+    answer.into_inner().containers.len()
+}
+
+/// Asserts that a hostile request was refused over its field, in a text of bearable length.
+#[track_caller]
+fn assert_field(error: &Status, field: &str) {
+    assert_eq!(error.code(), Code::InvalidArgument, "{field}: {error:?}");
+    assert!(error.message().contains(field), "should name {field}: {error:?}");
+    assert!(error.message().len() < 4096, "{} bytes about {field}", error.message().len());
+}
+
+type Spoil<T> = fn(&mut T);
+
+async fn hostile_pods(t: Test) {
+    fn metadata(config: &mut cri::PodSandboxConfig) -> &mut cri::PodSandboxMetadata {
+        config.metadata.as_mut().unwrap()
+    }
+    fn security(config: &mut cri::PodSandboxConfig) -> &mut cri::LinuxSandboxSecurityContext {
+        config.linux.as_mut().unwrap().security_context.as_mut().unwrap()
+    }
+    fn port(config: &mut cri::PodSandboxConfig, change: fn(&mut cri::PortMapping)) {
+        let mut mapping = cri::PortMapping { host_port: 19000, container_port: 80, ..Default::default() };
+        change(&mut mapping);
+        config.port_mappings.push(mapping);
+    }
+    let spoilt: [(&str, Spoil<cri::PodSandboxConfig>); 30] = [
+        ("metadata", |c| c.metadata = None),
+        ("metadata.name", |c| metadata(c).name.clear()),
+        ("metadata.name", |c| metadata(c).name = "x".repeat(1 << 20)),
+        ("metadata.name", |c| metadata(c).name = "..".into()),
+        ("metadata.name", |c| metadata(c).name = "a/../../b".into()),
+        ("metadata.name", |c| metadata(c).name = "a\0b".into()),
+        ("metadata.namespace", |c| metadata(c).namespace.clear()),
+        ("metadata.namespace", |c| metadata(c).namespace = "a;K8S_POD_NAME=b".into()),
+        ("metadata.uid", |c| metadata(c).uid = "a\nb".into()),
+        ("hostname", |c| c.hostname = "h".repeat(65)),
+        ("hostname", |c| c.hostname = "a\nb".into()),
+        ("log_directory", |c| c.log_directory = "relative".into()),
+        ("log_directory", |c| c.log_directory = "/var/log/../../etc".into()),
+        ("labels", |c| drop(c.labels.insert("key".into(), "v".repeat(1 << 20)))),
+        ("labels", |c| drop(c.labels.insert(String::new(), "v".into()))),
+        ("annotations", |c| drop(c.annotations.insert("key".into(), "v".repeat(1 << 20)))),
+        ("annotations", |c| {
+            drop(c.annotations.insert("kubernetes.io/ingress-bandwidth".into(), "fast".into()))
+        }),
+        ("port_mappings[0].host_port", |c| port(c, |p| p.host_port = 65536)),
+        ("port_mappings[0].host_port", |c| port(c, |p| p.host_port = -1)),
+        ("port_mappings[0].container_port", |c| port(c, |p| p.container_port = -80)),
+        ("port_mappings[0].protocol", |c| port(c, |p| p.protocol = 99)),
+        ("port_mappings[0].host_ip", |c| port(c, |p| p.host_ip = "not an address".into())),
+        ("dns_config.servers[0]", |c| {
+            c.dns_config = Some(cri::DnsConfig { servers: vec!["a\nb".into()], ..Default::default() });
+        }),
+        ("namespace_options.network", |c| security(c).namespace_options.as_mut().unwrap().network = 99),
+        ("namespace_options.pid", |c| security(c).namespace_options.as_mut().unwrap().pid = -1),
+        ("namespace_options.ipc", |c| security(c).namespace_options.as_mut().unwrap().ipc = 3),
+        ("run_as_user", |c| security(c).run_as_user = Some(cri::Int64Value { value: -7 })),
+        ("supplemental_groups", |c| security(c).supplemental_groups = vec![1 << 40]),
+        ("seccomp", |c| {
+            security(c).seccomp = Some(cri::SecurityProfile { profile_type: 99, ..Default::default() });
+        }),
+        ("cgroup_parent", |c| c.linux.as_mut().unwrap().cgroup_parent = "/a/../../b".into()),
+    ];
+    for (field, spoil) in spoilt {
+        let pod = t.pod().with(spoil);
+        assert_field(&refused(&pod).await, field);
+    }
+    let request = cri::RunPodSandboxRequest::default();
+    let answer = t.node().runtime().run_pod_sandbox(request).await;
+    assert_field(&answer.unwrap_err(), "config");
+    assert!(listed(&t, t.node()).await.is_empty());
+}
+
+async fn hostile_containers(t: Test) {
+    fn security(config: &mut cri::ContainerConfig) -> &mut cri::LinuxContainerSecurityContext {
+        config.linux.as_mut().unwrap().security_context.as_mut().unwrap()
+    }
+    fn resources(config: &mut cri::ContainerConfig) -> &mut cri::LinuxContainerResources {
+        config.linux.as_mut().unwrap().resources.get_or_insert_default()
+    }
+    fn mount(config: &mut cri::ContainerConfig, change: fn(&mut cri::Mount)) {
+        let mut mount =
+            cri::Mount { host_path: "/tmp".into(), container_path: "/mnt".into(), ..Default::default() };
+        change(&mut mount);
+        config.mounts.push(mount);
+    }
+    fn device(config: &mut cri::ContainerConfig, change: fn(&mut cri::Device)) {
+        let mut device = cri::Device {
+            host_path: "/dev/null".into(),
+            container_path: "/dev/x".into(),
+            permissions: "rwm".into(),
+        };
+        change(&mut device);
+        config.devices.push(device);
+    }
+    fn env(config: &mut cri::ContainerConfig, key: &str, value: &str) {
+        config.envs.push(cri::KeyValue { key: key.into(), value: value.into() });
+    }
+    let spoilt: [(&str, Spoil<cri::ContainerConfig>); 38] = [
+        ("metadata", |c| c.metadata = None),
+        ("metadata.name", |c| c.metadata.as_mut().unwrap().name.clear()),
+        ("metadata.name", |c| c.metadata.as_mut().unwrap().name = "x".repeat(1 << 20)),
+        ("metadata.name", |c| c.metadata.as_mut().unwrap().name = "../../x".into()),
+        ("image", |c| c.image = None),
+        ("image.image", |c| c.image.as_mut().unwrap().image.clear()),
+        ("image.image", |c| c.image.as_mut().unwrap().image = "x".repeat(1 << 20)),
+        ("log_path", |c| c.log_path = "../../../etc/cron.d/x".into()),
+        ("log_path", |c| c.log_path = "a\0b".into()),
+        ("working_dir", |c| c.working_dir = "/x\0y".into()),
+        ("command[1]", |c| c.command[1] = "a\0b".into()),
+        ("args[0]", |c| c.args = vec!["\0".into()]),
+        ("args", |c| c.args = vec!["x".repeat(1 << 20); 3]),
+        ("envs[0].key", |c| env(c, "", "x")),
+        ("envs[0].key", |c| env(c, "A=B", "x")),
+        ("envs[0].value", |c| env(c, "A", "x\0y")),
+        ("labels", |c| drop(c.labels.insert("key".into(), "v".repeat(1 << 20)))),
+        ("mounts[0].container_path", |c| mount(c, |m| m.container_path.clear())),
+        ("mounts[0].container_path", |c| mount(c, |m| m.container_path = "/a/../../b".into())),
+        ("mounts[0].container_path", |c| mount(c, |m| m.container_path = "relative".into())),
+        ("mounts[0].host_path", |c| mount(c, |m| m.host_path.clear())),
+        ("mounts[0].host_path", |c| mount(c, |m| m.host_path = "/a\0b".into())),
+        ("mounts[0].propagation", |c| mount(c, |m| m.propagation = 99)),
+        ("mounts[0]", |c| mount(c, |m| m.recursive_read_only = true)),
+        ("devices[0].host_path", |c| device(c, |d| d.host_path = "relative".into())),
+        ("devices[0].permissions", |c| device(c, |d| d.permissions = "rwx".into())),
+        ("run_as_user", |c| security(c).run_as_user = Some(cri::Int64Value { value: -1 })),
+        ("run_as_user", |c| security(c).run_as_user = Some(cri::Int64Value { value: 1 << 40 })),
+        ("run_as_group", |c| security(c).run_as_group = Some(cri::Int64Value { value: 1 })),
+        ("supplemental_groups", |c| security(c).supplemental_groups = vec![-4]),
+        ("supplemental_groups_policy", |c| security(c).supplemental_groups_policy = 99),
+        ("capabilities", |c| {
+            let add_capabilities = vec!["NO_SUCH_CAPABILITY".into()];
+            security(c).capabilities = Some(cri::Capability { add_capabilities, ..Default::default() });
+        }),
+        ("seccomp", |c| {
+            security(c).seccomp = Some(cri::SecurityProfile { profile_type: 99, ..Default::default() });
+        }),
+        ("masked_paths", |c| security(c).masked_paths = vec!["/a\0b".into()]),
+        ("memory_limit_in_bytes", |c| resources(c).memory_limit_in_bytes = -5),
+        ("cpu_shares", |c| resources(c).cpu_shares = -5),
+        ("oom_score_adj", |c| resources(c).oom_score_adj = 5000),
+        ("namespace_options.pid", |c| security(c).namespace_options.as_mut().unwrap().pid = 99),
+    ];
+    let pod = t.pod().run().await;
+    for (n, (field, spoil)) in spoilt.into_iter().enumerate() {
+        let app = pod.container(&format!("app-{n}")).with(spoil);
+        let refused = app.try_create().await.map(|made| made.id);
+        assert_field(&refused.expect_err(field), field);
+    }
+    let request = cri::CreateContainerRequest { pod_sandbox_id: pod.id.clone(), ..Default::default() };
+    assert_field(&t.node().runtime().create_container(request).await.unwrap_err(), "config");
+    assert_eq!(containers(&pod).await, 0);
+}
+
+async fn hostile_ids(t: Test) {
+    let mut runtime = t.node().runtime();
+    let long = "a".repeat(1 << 20);
+    let traversal = "../../../../etc";
+    for id in ["", &long, "a\0b"] {
+        let (pod_sandbox_id, container_id) = (id.to_owned(), id.to_owned());
+        let refusals = [
+            code_of(runtime.stop_pod_sandbox(cri::StopPodSandboxRequest { pod_sandbox_id: id.into() }).await),
+            code_of(
+                runtime.remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id: id.into() }).await,
+            ),
+            code_of(
+                runtime
+                    .pod_sandbox_status(cri::PodSandboxStatusRequest { pod_sandbox_id, verbose: true })
+                    .await,
+            ),
+            code_of(runtime.start_container(cri::StartContainerRequest { container_id: id.into() }).await),
+            code_of(
+                runtime
+                    .stop_container(cri::StopContainerRequest { container_id: id.into(), timeout: 1 })
+                    .await,
+            ),
+            code_of(runtime.remove_container(cri::RemoveContainerRequest { container_id: id.into() }).await),
+            code_of(
+                runtime.container_status(cri::ContainerStatusRequest { container_id, verbose: true }).await,
+            ),
+            code_of(
+                runtime
+                    .exec_sync(cri::ExecSyncRequest {
+                        container_id: id.into(),
+                        cmd: vec!["true".into()],
+                        timeout: 1,
+                    })
+                    .await,
+            ),
+            code_of(
+                runtime
+                    .reopen_container_log(cri::ReopenContainerLogRequest { container_id: id.into() })
+                    .await,
+            ),
+        ];
+        for (n, (code, text)) in refusals.into_iter().enumerate() {
+            let field = if n < 3 { "pod_sandbox_id" } else { "container_id" };
+            assert_field(&Status::new(code, text), field);
+        }
+    }
+    let pod_sandbox_id = traversal.to_owned();
+    let request = cri::PodSandboxStatusRequest { pod_sandbox_id, verbose: false };
+    assert_eq!(code_of(runtime.pod_sandbox_status(request).await).0, Code::NotFound);
+    runtime
+        .remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id: traversal.into() })
+        .await
+        .unwrap();
+    runtime.remove_container(cri::RemoveContainerRequest { container_id: traversal.into() }).await.unwrap();
+    let app = t.pod().run().await.container("app").start().await;
+    assert_field(&app.try_stop(-1).await.unwrap_err(), "timeout");
+    assert_field(&app.try_exec(&["true"], i64::MIN).await.unwrap_err(), "timeout");
+    assert_field(&app.try_exec(&["a\0b"], 0).await.unwrap_err(), "cmd[0]");
+    assert_eq!(app.sh("echo alive").await, "alive");
+}
+
+async fn hostile_images(t: Test) {
+    let mut images = t.node().images();
+    let spec = |image: &str| Some(cri::ImageSpec { image: image.to_owned(), ..Default::default() });
+    for image in [None, spec(""), spec(&"a".repeat(1 << 20)), spec("a\0b")] {
+        let pull = cri::PullImageRequest { image: image.clone(), ..Default::default() };
+        assert_field(&images.pull_image(pull).await.unwrap_err(), "image");
+        let status = cri::ImageStatusRequest { image: image.clone(), verbose: true };
+        assert_field(&images.image_status(status).await.unwrap_err(), "image");
+        let remove = cri::RemoveImageRequest { image };
+        assert_field(&images.remove_image(remove).await.unwrap_err(), "image");
+    }
+}
+
+async fn what_is_not_served_is_unimplemented(t: Test) {
+    let mut runtime = t.node().runtime();
+    let request = cri::CheckpointContainerRequest::default();
+    assert_eq!(code_of(runtime.checkpoint_container(request).await).0, Code::Unimplemented);
+    let request = cri::AttachRequest::default();
+    assert_eq!(code_of(runtime.attach(request).await).0, Code::Unimplemented);
+    let request = cri::ListContainerStatsRequest::default();
+    assert_eq!(code_of(runtime.list_container_stats(request).await).0, Code::Unimplemented);
+}
