@@ -1,6 +1,6 @@
 //! An image's /etc/passwd and /etc/group, read once per image: resolving a user then costs no mount (contract §4.7).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use crate::error::Errors;
 use crate::id::{LeaseId, SnapshotKey};
 use crate::image::Image;
 use crate::linux::{LinuxError, mount, rootfs};
+use crate::sandbox::gone_is_fine;
 
 /// What an image says of its users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,9 +23,12 @@ pub(super) struct Accounts {
 /// By snapshotter and chain ID.
 pub(super) struct AccountCache {
     containerd: Containerd,
+    /// With this begin the names of this process' views and leases; those of an earlier one differ.
+    names: String,
     known: Mutex<HashMap<(String, SnapshotKey), Arc<Accounts>>>,
 }
 
+const PREFIX: &str = "cridge-accounts-";
 /// Larger files are refused, as containerd does.
 const MAX_FILE: u64 = 10 << 20;
 /// Images remembered; beyond, memory starts anew (a node runs a few dozen).
@@ -34,7 +38,23 @@ const LEASE: Duration = Duration::from_secs(600);
 
 impl AccountCache {
     pub fn new(containerd: Containerd) -> Self {
-        Self { containerd, known: Mutex::default() }
+        let names = format!("{PREFIX}{:016x}-", rand::random::<u64>());
+        Self { containerd, names, known: Mutex::default() }
+    }
+
+    /// Removes the views, and their leases, that an earlier process left when it was killed.
+    pub async fn end_stale(&self, snapshotters: &BTreeSet<String>) -> Result<(), ContainerdError> {
+        for lease in self.containerd.leases().await? {
+            let name = lease.id.as_str();
+            if !name.starts_with(PREFIX) || name.starts_with(&self.names) {
+                continue;
+            }
+            for snapshotter in snapshotters {
+                gone_is_fine(self.containerd.remove_snapshot(snapshotter, &SnapshotKey::new(name)).await)?;
+            }
+            self.containerd.delete_lease(&lease.id).await?;
+        }
+        Ok(())
     }
 
     /// The accounts of the image; `scratch` is a folder for a mount that lives as long
@@ -65,7 +85,7 @@ impl AccountCache {
         image: &Image,
         target: PathBuf,
     ) -> Result<Accounts, AccountsError> {
-        let name = format!("cridge-accounts-{:016x}", rand::random::<u64>());
+        let name = format!("{}{:016x}", self.names, rand::random::<u64>());
         let (lease, key) = (LeaseId::new(name.as_str()), SnapshotKey::new(name.as_str()));
         self.containerd.create_lease(&lease, Some(LEASE)).await?;
         let leased = self.containerd.leased(&lease);

@@ -199,6 +199,13 @@ impl Containers {
         self.insert(container);
     }
 
+    /// Ends what an earlier process, killed while it looked into an image, has left in containerd.
+    pub async fn end_stale_views(&self) -> Result<(), ContainerdError> {
+        let handlers = self.sandboxes().handlers().all();
+        let snapshotters = handlers.map(|handler| handler.snapshotter.clone()).collect();
+        self.0.accounts.end_stale(&snapshotters).await
+    }
+
     /// The container's work lock: one thing at a time is done to it.
     ///
     /// # Errors

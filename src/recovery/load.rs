@@ -39,6 +39,12 @@ pub async fn load(containers: &Containers, containerd: &Containerd) -> Result<()
         }
     }
     super::orphans::remove_folders(containers, &pods, &rest);
+    if let Err(error) = containers.end_stale_views().await {
+        tracing::warn!(
+            "what an interrupted look into an image left stays until its lease ends: {}",
+            chain(&error)
+        );
+    }
     Ok(())
 }
 

@@ -45,7 +45,8 @@ async fn printed(
     change: impl FnOnce(ContainerBuilder) -> ContainerBuilder,
 ) -> String {
     let pod = t.pod().run().await;
-    change(pod.container("app").shell(script)).output().await
+    // One stream, so that the lines stay in their order.
+    change(pod.container("app").shell(&format!("exec 2>&1; {script}"))).output().await
 }
 
 fn id(value: i64) -> Option<cri::Int64Value> {
