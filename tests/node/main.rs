@@ -17,6 +17,7 @@ mod play;
 mod pod;
 mod restart;
 mod security;
+mod serve;
 mod stats;
 
 use std::cell::RefCell;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         stats::cases(),
         errors::cases(),
         restart::cases(),
+        serve::cases(),
         crictl::cases(),
         play::cases(),
     ]

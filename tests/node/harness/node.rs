@@ -183,6 +183,11 @@ impl Node {
         hack_lab(&["containerd-up", text(&self.dir), &self.release, "--cri", cri]);
     }
 
+    /// Starts containerd with its own CRI plugin active.
+    pub fn start_containerd_with_plugin(&self) {
+        hack_lab(&["containerd-up", text(&self.dir), &self.release, "--cri", "on"]);
+    }
+
     /// Stops containerd alone: what it runs goes on.
     pub async fn end_containerd(&self, signal: Signal) {
         let file = self.dir.join("containerd.pid");

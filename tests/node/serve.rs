@@ -1,0 +1,77 @@
+//! The daemon as a service: its socket, what it tells systemd, and what it refuses to run beside.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::UnixDatagram;
+
+use crate::cases;
+use crate::harness::{Case, NodeOptions, Test, until};
+
+pub fn cases() -> Vec<Case> {
+    cases!["serve": ; cridge only:
+        only_its_group_may_speak_to_it,
+        systemd_is_told_of_its_start_its_life_and_its_end,
+        it_does_not_run_beside_the_built_in_plugin,
+    ]
+}
+
+async fn only_its_group_may_speak_to_it(t: Test) {
+    let mode = std::fs::metadata(t.node().socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+}
+
+async fn systemd_is_told_of_its_start_its_life_and_its_end(t: Test) {
+    let node = t.own_node(NodeOptions { bare: true, ..Default::default() }).await;
+    assert!(node.end(Signal::TERM).await.success());
+    let path = node.dir.join("notify.sock");
+    let told = UnixDatagram::bind(&path).unwrap();
+    let next = async || {
+        let mut text = [0; 256];
+        let length = tokio::time::timeout(Duration::from_secs(60), told.recv(&mut text));
+        let length = length.await.expect("systemd is told something").unwrap();
+        String::from_utf8_lossy(&text[..length]).trim().to_owned()
+    };
+    let mut cridge = tokio::process::Command::new(env!("CARGO_BIN_EXE_cridge"))
+        .args(["serve", "--config"])
+        .arg(node.dir.join("cridge.toml"))
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    assert_eq!(next().await, "READY=1");
+    assert_eq!(next().await, "WATCHDOG=1");
+    assert_eq!(next().await, "WATCHDOG=1");
+    assert_eq!(node.ready().await, Some((true, true)));
+    let pid = Pid::from_raw(cridge.id().unwrap() as i32).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    until("systemd is told of the end", || async { (next().await == "STOPPING=1").then_some(()) }).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), cridge.wait()).await.expect("it ends").unwrap();
+    assert!(ended.success(), "{ended}");
+    node.start().await;
+}
+
+async fn it_does_not_run_beside_the_built_in_plugin(t: Test) {
+    let node = t.own_node(NodeOptions { bare: true, ..Default::default() }).await;
+    assert!(node.end(Signal::TERM).await.success());
+    node.end_containerd(Signal::TERM).await;
+    node.start_containerd_with_plugin();
+    let serve = tokio::process::Command::new(env!("CARGO_BIN_EXE_cridge"))
+        .args(["serve", "--config"])
+        .arg(node.dir.join("cridge.toml"))
+        .stdin(Stdio::null())
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(60), serve).await.expect("it ends").unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("io.containerd.grpc.v1.cri") && text.contains("disabled_plugins"), "{text}");
+    assert!(!node.socket().exists(), "it must not have begun to serve");
+    node.end_containerd(Signal::TERM).await;
+    node.start_containerd();
+    node.start().await;
+}
