@@ -28,6 +28,7 @@ use crate::proto::cri::runtime_service_server::RuntimeServiceServer;
 use crate::registry::Registry;
 use crate::sandbox::{Handlers, Sandboxes, load_facts};
 use crate::stats::Stats;
+use crate::streaming::Streaming;
 
 /// Largest message taken or sent, in bytes: the kubelet's own bound.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -59,16 +60,18 @@ pub async fn run(mut config: Config) -> Result<()> {
     first_contact(&containerd, &config).await?;
     let daemon = Daemon::build(&config, containerd).await?;
     let listener = bind(&config.listen).await?;
+    let (streaming, streams) = Streaming::bind(&config.streaming).await?;
     let stop = CancellationToken::new();
     let following = tokio::spawn(daemon.follow(stop.clone()));
     daemon.in_step().await;
     tracing::info!(listen = %config.listen.display(), containerd = %config.containerd.socket.display(), "serving");
     notify(sd_notify::NotifyState::Ready);
     let watchdog = tokio::spawn(watchdog());
-    let served = daemon.serve(listener, stop.clone()).await;
+    let streaming_served = tokio::spawn(streaming.clone().serve(streams, stop.clone()));
+    let served = daemon.serve(listener, streaming, stop.clone()).await;
     stop.cancel();
     watchdog.abort();
-    let _ = following.await;
+    let _ = tokio::join!(following, streaming_served);
     let _ = std::fs::remove_file(&config.listen);
     served
 }
@@ -124,7 +127,12 @@ impl Daemon {
         }
     }
 
-    async fn serve(&self, listener: UnixListener, stop: CancellationToken) -> Result<()> {
+    async fn serve(
+        &self,
+        listener: UnixListener,
+        streaming: Streaming,
+        stop: CancellationToken,
+    ) -> Result<()> {
         let runtime = RuntimeServiceServer::new(RuntimeService {
             config: self.config.clone(),
             containerd: self.containerd.clone(),
@@ -132,6 +140,7 @@ impl Daemon {
             images: self.images.clone(),
             stats: Stats::new(self.containers.clone(), self.images.clone()),
             link: self.link.subscribe(),
+            streaming,
         });
         let handlers = self.containers.sandboxes().handlers().clone();
         let images = ImageServiceServer::new(ImageService::new(self.images.clone(), handlers));

@@ -10,8 +10,8 @@ use super::error::{ConfigError, Mistake};
 use super::model::*;
 use super::section::{Notes, Section};
 use super::value::{
-    Read, absolute_path, by, containerd_name, duration, log_level, seccomp_profile, size, socket_path, some,
-    text, truth, whole, word,
+    Read, absolute_path, by, containerd_name, duration, ip_address, log_level, seccomp_profile, size,
+    socket_path, some, text, truth, whole, word,
 };
 
 /// Read where no `--config` is given, if it is there.
@@ -95,6 +95,7 @@ fn whole_file(section: &mut Section<'_, '_>, into: &mut Config) {
     section.table("network", network, &mut into.network);
     section.table("image", image, &mut into.image);
     section.table("registry", registry, &mut into.registry);
+    section.table("streaming", streaming, &mut into.streaming);
     section.table("log", log, &mut into.log);
     if into.root == into.state {
         section.refuse("state", "must be another folder than root: it is wiped at a reboot".into());
@@ -187,6 +188,13 @@ fn image(section: &mut Section<'_, '_>, into: &mut ImageConfig) {
 fn registry(section: &mut Section<'_, '_>, into: &mut RegistryConfig) {
     section.list("config_dirs", by(absolute_path), &mut into.config_dirs);
     section.table("headers", |section, into| section.entries(header, into), &mut into.headers);
+}
+
+fn streaming(section: &mut Section<'_, '_>, into: &mut StreamingConfig) {
+    const IDLE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(7 * 24 * 3600)];
+    section.key("address", by(ip_address), &mut into.address);
+    section.key("port", whole(0..=u16::MAX), &mut into.port);
+    section.key("idle_timeout", duration(IDLE[0]..=IDLE[1]), &mut into.idle_timeout);
 }
 
 fn log(section: &mut Section<'_, '_>, into: &mut LogConfig) {
@@ -343,6 +351,8 @@ mod tests {
                 "[registry.headers]\nA = [1]",
                 "2: registry.headers.A: must be a string of printable ASCII, or a list of them",
             ),
+            ("streaming.address = \"0.0.0.0\"", "1: streaming.address: must be an IP address of this node"),
+            ("streaming.port = 65536", "1: streaming.port: must be a whole number from 0 to 65535"),
             (
                 "log.level = \"inof\"",
                 "1: log.level: must be one of off, error, warn, info, debug, trace, or several as module=level, with commas between",

@@ -1,6 +1,7 @@
 //! The configuration as the rest of the program reads it: checked, with every default filled in.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub struct Config {
     pub network: NetworkConfig,
     pub image: ImageConfig,
     pub registry: RegistryConfig,
+    pub streaming: StreamingConfig,
     pub log: LogConfig,
 }
 
@@ -138,6 +140,16 @@ pub struct RegistryConfig {
     pub headers: BTreeMap<String, Vec<String>>,
 }
 
+/// Where exec, attach and port-forward are served.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamingConfig {
+    pub address: IpAddr,
+    /// 0: a free one, chosen at the start.
+    pub port: u16,
+    /// A session ends after so long without a byte.
+    pub idle_timeout: Duration,
+}
+
 /// The daemon's own log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
@@ -171,6 +183,11 @@ impl Default for Config {
             registry: RegistryConfig {
                 config_dirs: vec!["/etc/containerd/certs.d".into(), "/etc/docker/certs.d".into()],
                 headers: BTreeMap::new(),
+            },
+            streaming: StreamingConfig {
+                address: Ipv4Addr::LOCALHOST.into(),
+                port: 0,
+                idle_timeout: Duration::from_secs(4 * 3600),
             },
             log: LogConfig { level: "info".into(), format: LogFormat::Auto },
         }

@@ -1,6 +1,7 @@
 //! Readers of single values: each knows what it takes and says so, range included, when it gets something else.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -152,6 +153,12 @@ pub fn socket_path(text: &str) -> Result<PathBuf, String> {
     absolute_path(path).map_err(|_| {
         "must be a socket's absolute path without \"..\", with or without unix:// before it".into()
     })
+}
+
+/// The address of one of the node's interfaces.
+pub(super) fn ip_address(text: &str) -> Read<IpAddr> {
+    let address = text.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified());
+    address.ok_or_else(|| "must be an IP address of this node".into())
 }
 
 /// A name that containerd takes for a namespace (its identifiers: letters and digits, joined by single `.`, `_`

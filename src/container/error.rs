@@ -65,6 +65,8 @@ pub enum ContainerError {
     ExecTimeout { id: ContainerId, command: String, limit: Duration },
     #[error("container {id} ended while a command ran in it")]
     EndedMeanwhile { id: ContainerId },
+    #[error("detached from container {id}: it wrote more than the client took")]
+    TooSlow { id: ContainerId },
     #[error("container {id} is not wholly removed")]
     Teardown { id: ContainerId, source: Errors },
     #[error("{create}; undoing it failed as well, RemoveContainer can finish it: {undo}")]
@@ -93,6 +95,7 @@ impl ContainerError {
                 Kind::NotFound | Kind::AlreadyExists => Kind::Internal,
                 kind => kind,
             },
+            Self::TooSlow { .. } => Kind::ResourceExhausted,
             Self::DoesNotEnd { .. } | Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
             Self::Undo { create, .. } => create.kind(),
             Self::Linux { .. }

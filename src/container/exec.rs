@@ -43,6 +43,11 @@ enum Outcome {
     ContainerEnded,
 }
 
+/// What the shim, and a command's FIFOs, call it.
+pub(super) fn fresh_exec_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
 impl Containers {
     /// Runs a command to its end (CRI ExecSync); no limit without `timeout`. A caller that goes away ends the command.
     ///
@@ -78,7 +83,8 @@ impl Containers {
         }
     }
 
-    fn must_run(&self, container: &Container) -> Result<u32, ContainerError> {
+    /// Refuses what does not run.
+    pub fn must_run(&self, container: &Container) -> Result<u32, ContainerError> {
         let running = container.facts().state.running();
         running.map_err(|source| ContainerError::Denied { id: container.id.clone(), source })
     }
@@ -95,7 +101,7 @@ impl Containers {
             id: container.id.clone(),
             source,
         };
-        let exec_id = format!("{:032x}", rand::random::<u128>());
+        let exec_id = fresh_exec_id();
         let dir = self.state_dir(&container.id).join("io");
         let fifos = Fifos::create(&dir, &exec_id, false, Stdin::None).map_err(io_failed)?;
         let result = match Capture::open(fifos.clone(), MAX_OUTPUT).map_err(io_failed) {
@@ -121,18 +127,7 @@ impl Containers {
     ) -> Result<ExecOutput, ContainerError> {
         let containerd = &self.inner().containerd;
         let id = container.id.as_str();
-        let process = ExecProcess {
-            container_id: id.to_owned(),
-            exec_id: exec_id.to_owned(),
-            stdio: StdioPaths {
-                stdin: None,
-                stdout: fifos.stdout.clone(),
-                stderr: fifos.stderr.clone(),
-                terminal: false,
-            },
-            process: self.exec_process(container, command).await?,
-        };
-        containerd.add_exec(&process).await.map_err(container.failed("add the command"))?;
+        self.add_command(container, exec_id, command, fifos).await?;
         let outcome = match containerd.start_exec(id, exec_id).await {
             Ok(_) => self.watch_exec(container, exec_id, timeout, gone).await,
             Err(error) => Err(container.failed("start the command")(error)),
@@ -145,11 +140,7 @@ impl Containers {
             other => other,
         };
         let captured = capture.finish(self.inner().config.runtime.exec_drain).await;
-        if let Err(error) = containerd.delete_exec(id, exec_id).await
-            && !error.is_not_found()
-        {
-            tracing::debug!(container = %container.id, "an ended command stays in its shim: {}", chain(&error));
-        }
+        self.forget_command(container, exec_id).await;
         match outcome? {
             Outcome::Ended(code) => {
                 let mut output = ExecOutput {
@@ -168,6 +159,37 @@ impl Containers {
             Outcome::CallerGone | Outcome::ContainerEnded => {
                 Err(ContainerError::EndedMeanwhile { id: container.id.clone() })
             }
+        }
+    }
+
+    /// Adds a command to the container's shim, not started yet.
+    pub(super) async fn add_command(
+        &self,
+        container: &Container,
+        exec_id: &str,
+        command: &[String],
+        fifos: &Fifos,
+    ) -> Result<(), ContainerError> {
+        let process = ExecProcess {
+            container_id: container.id.to_string(),
+            exec_id: exec_id.to_owned(),
+            stdio: StdioPaths {
+                stdin: fifos.stdin.clone(),
+                stdout: fifos.stdout.clone(),
+                stderr: fifos.stderr.clone(),
+                terminal: fifos.terminal,
+            },
+            process: self.exec_process(container, command, fifos.terminal).await?,
+        };
+        self.inner().containerd.add_exec(&process).await.map_err(container.failed("add the command"))
+    }
+
+    /// Has the shim forget a command that has ended, or was never started.
+    pub(super) async fn forget_command(&self, container: &Container, exec_id: &str) {
+        if let Err(error) = self.inner().containerd.delete_exec(container.id.as_str(), exec_id).await
+            && !error.is_not_found()
+        {
+            tracing::debug!(container = %container.id, "an ended command stays in its shim: {}", chain(&error));
         }
     }
 
@@ -221,6 +243,7 @@ impl Containers {
         &self,
         container: &Container,
         command: &[String],
+        terminal: bool,
     ) -> Result<Vec<u8>, ContainerError> {
         let containerd = &self.inner().containerd;
         let record = containerd
@@ -231,7 +254,7 @@ impl Containers {
             let why = format!("the stored spec of container {} is not an OCI spec: {error}", container.id);
             crate::field::error("container", why)
         })?;
-        let process = spec::exec_process(&stored, command, false).map_err(ContainerError::Spec)?;
+        let process = spec::exec_process(&stored, command, terminal).map_err(ContainerError::Spec)?;
         Ok(serde_json::to_vec(&process).expect("a process has only string keys"))
     }
 }

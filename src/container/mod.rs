@@ -5,13 +5,15 @@
 //! start.rs   log · task · running
 //! exit.rs    the one place where an end is noted: drained, written down, reaped
 //! stop.rs    signal, grace, kill          remove.rs  everything goes, the record last
-//! exec.rs    ExecSync                     mounts.rs  what the config's mounts and devices are on this host
+//! exec.rs    ExecSync    session.rs  Exec    attach.rs  Attach
+//! mounts.rs  what the config's mounts and devices are on this host
 //! state.rs   what may follow what         store.rs   what is known of every container, by id
 //! ```
 //!
 //! Invariant: an end that was reported never changes, and none is made up.
 
 mod accounts;
+mod attach;
 mod check;
 mod create;
 mod error;
@@ -19,6 +21,7 @@ mod exec;
 mod exit;
 mod mounts;
 mod remove;
+mod session;
 mod specify;
 mod start;
 mod state;

@@ -9,6 +9,7 @@ mod lists;
 mod runtime;
 mod stats;
 mod status;
+mod streaming;
 mod verbose;
 
 pub use image::ImageService;

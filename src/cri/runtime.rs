@@ -19,6 +19,7 @@ use crate::pod;
 use crate::proto::cri;
 use crate::sandbox::Sandboxes;
 use crate::stats::Stats;
+use crate::streaming::Streaming;
 
 type Reply<T> = Result<Response<T>, Status>;
 
@@ -35,10 +36,11 @@ pub struct RuntimeService {
     pub images: Images,
     pub stats: Stats,
     pub link: watch::Receiver<Link>,
+    pub streaming: Streaming,
 }
 
 impl RuntimeService {
-    fn sandboxes(&self) -> &Sandboxes {
+    pub(super) fn sandboxes(&self) -> &Sandboxes {
         self.containers.sandboxes()
     }
 
@@ -65,12 +67,23 @@ impl RuntimeService {
 }
 
 /// An id, which must be given; whether it exists is not this check's matter.
-fn id<'a>(name: &str, value: &'a str) -> Result<&'a str, FieldError> {
+pub(super) fn id<'a>(name: &str, value: &'a str) -> Result<&'a str, FieldError> {
     if value.is_empty() {
         return Err(field::error(name, "is required"));
     }
     field::line(name, value, MAX_ID)?;
     Ok(value)
+}
+
+/// A command to run.
+pub(super) fn checked_command(cmd: &[String]) -> Result<(), FieldError> {
+    if cmd.is_empty() {
+        return Err(field::error("cmd", "is required"));
+    }
+    match cmd.iter().position(|word| word.contains('\0')) {
+        Some(n) => Err(field::error(format!("cmd[{n}]"), "contains '\\0'")),
+        None => Ok(()),
+    }
 }
 
 /// Seconds of a request.
@@ -269,17 +282,30 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
     async fn exec_sync(&self, request: Request<cri::ExecSyncRequest>) -> Reply<cri::ExecSyncResponse> {
         let request = request.into_inner();
         let limit = seconds("timeout", request.timeout)?;
-        if request.cmd.is_empty() {
-            return Err(field::error("cmd", "is required").into());
-        }
-        if let Some(n) = request.cmd.iter().position(|word| word.contains('\0')) {
-            return Err(field::error(format!("cmd[{n}]"), "contains '\\0'").into());
-        }
+        checked_command(&request.cmd)?;
         let container = self.containers.find(id("container_id", &request.container_id)?)?;
         let timeout = (!limit.is_zero()).then_some(limit);
         let output = self.containers.exec_sync(container, request.cmd, timeout).await?;
         let (stdout, stderr, exit_code) = (output.stdout, output.stderr, output.code);
         Ok(Response::new(cri::ExecSyncResponse { stdout, stderr, exit_code }))
+    }
+
+    async fn exec(&self, request: Request<cri::ExecRequest>) -> Reply<cri::ExecResponse> {
+        let url = self.exec_url(request.into_inner())?;
+        Ok(Response::new(cri::ExecResponse { url }))
+    }
+
+    async fn attach(&self, request: Request<cri::AttachRequest>) -> Reply<cri::AttachResponse> {
+        let url = self.attach_url(request.into_inner())?;
+        Ok(Response::new(cri::AttachResponse { url }))
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<cri::PortForwardRequest>,
+    ) -> Reply<cri::PortForwardResponse> {
+        let url = self.port_forward_url(request.into_inner())?;
+        Ok(Response::new(cri::PortForwardResponse { url }))
     }
 
     async fn reopen_container_log(

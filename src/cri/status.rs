@@ -9,6 +9,7 @@ use crate::image::ImageError;
 use crate::pod::PodError;
 use crate::sandbox::SandboxError;
 use crate::stats::StatsError;
+use crate::streaming::StreamingError;
 
 /// Longest text of a status: an h2 peer drops a connection whose headers (the text is one) exceed some 16 KiB.
 const MAX_TEXT: usize = 4 << 10;
@@ -55,7 +56,7 @@ macro_rules! into_status {
     };
 }
 
-into_status!(SandboxError, ContainerError, PodError, ImageError, StatsError);
+into_status!(SandboxError, ContainerError, PodError, ImageError, StatsError, StreamingError);
 
 impl From<FieldError> for Status {
     fn from(error: FieldError) -> Self {

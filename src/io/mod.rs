@@ -11,6 +11,8 @@ mod capture;
 mod error;
 mod fifo;
 mod lines;
+mod listen;
+mod live;
 mod log;
 mod pump;
 mod source;
@@ -18,6 +20,8 @@ mod source;
 pub use capture::{Capture, Captured};
 pub use error::IoError;
 pub use fifo::{Fifos, Stdin};
+pub use listen::Listener;
+pub use live::{Inflow, Outflow};
 pub use log::LogTarget;
 pub use pump::ContainerIo;
 

@@ -1,4 +1,4 @@
-//! Moves bytes from a task's FIFOs to its log (and, later, to whoever is attached).
+//! Moves bytes from a task's FIFOs to its log, and to whoever is attached.
 //!
 //! All pumps share one thread with a runtime of its own: a write to a log blocks while the kernel flushes to a slow
 //! disk, and that may hold up other logs, but never a request. It is also why a pump that is dropped and one opened on
@@ -18,6 +18,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::lines::{Format, Stream, Tail};
+use super::listen::{Listener, Listeners};
+use super::live::Inflow;
 use super::log::{Fate, Log, LogTarget};
 use super::source::{Found, LOOK, Mirror, Source, open_fifo};
 use super::{Fifos, IoError};
@@ -43,7 +45,9 @@ pub struct ContainerIo {
     /// One for each stream; dropping them ends the pumps.
     _pumps: Vec<AbortOnDropHandle<()>>,
     /// Held open, so that the container's standard input does not end while nobody is attached.
-    _stdin: Option<OwnedFd>,
+    stdin: Option<OwnedFd>,
+    stdout: Arc<Listeners>,
+    stderr: Arc<Listeners>,
 }
 
 impl ContainerIo {
@@ -60,11 +64,16 @@ impl ContainerIo {
         let stdin = fifos.stdin.as_deref().map(|path| open_fifo(path, OFlags::RDWR)).transpose()?;
         let stderr = if fifos.terminal { None } else { fifos.stderr.as_deref() };
         let (over, told_over) = watch::channel(false);
-        let streams = [(Stream::Stdout, fifos.stdout.as_deref()), (Stream::Stderr, stderr)];
+        let (to_stdout, to_stderr) = (Arc::<Listeners>::default(), Arc::<Listeners>::default());
+        let streams =
+            [(Stream::Stdout, fifos.stdout.as_deref(), &to_stdout), (Stream::Stderr, stderr, &to_stderr)];
         let mut pumps = Vec::new();
         let mut shared = None;
-        for (stream, path) in streams {
-            let Some(path) = path else { continue };
+        for (stream, path, listeners) in streams {
+            let Some(path) = path else {
+                listeners.end();
+                continue;
+            };
             let (thread, bench) = log_thread().map_err(IoError::on("start the log thread for", path))?;
             let source = {
                 let _context = thread.enter();
@@ -72,7 +81,9 @@ impl ContainerIo {
             };
             let format = Format { stream, time: Timestamp::NEVER, max_line, max_batch: BATCH };
             let log = log.clone();
-            pumps.push((Pump { source, log, format, unfinished: 0, bench }, told_over.clone()));
+            let listeners = listeners.clone();
+            let pump = Pump { source, log, format, unfinished: 0, listeners, told: 0, bench };
+            pumps.push((pump, told_over.clone()));
             shared = Some(thread);
         }
         let running = TaskTracker::new();
@@ -82,12 +93,30 @@ impl ContainerIo {
         };
         let _pumps = shared.as_ref().map(spawn).unwrap_or_default();
         running.close();
-        Ok(Self { fifos, log, over, running, _pumps, _stdin: stdin })
+        Ok(Self { fifos, log, over, running, _pumps, stdin, stdout: to_stdout, stderr: to_stderr })
     }
 
     /// The FIFOs, for the task request and for removal.
     pub fn fifos(&self) -> &Fifos {
         &self.fifos
+    }
+
+    /// Listens to what comes from now on, on standard output and standard error.
+    pub fn listen(&self) -> (Listener, Listener) {
+        (self.stdout.join(), self.stderr.join())
+    }
+
+    /// Another end of the container's standard input; `None` if it has none, or none any more.
+    ///
+    /// # Errors
+    /// No more file descriptors.
+    pub fn stdin(&self) -> io::Result<Option<Inflow>> {
+        self.stdin.as_ref().map(|fifo| Inflow::over(fifo.try_clone()?)).transpose()
+    }
+
+    /// Lets go of the container's standard input: it ends when all others do.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
     }
 
     /// Opens the log path anew (after a rotation); every line is whole in the old file or in the new one. The parts of
@@ -148,6 +177,9 @@ struct Pump {
     format: Format,
     /// Bytes of an unfinished line that were seen, and left in the pipe.
     unfinished: usize,
+    listeners: Arc<Listeners>,
+    /// Bytes at the pipe's front that listeners were told of already.
+    told: usize,
     bench: Arc<Mutex<Bench>>,
 }
 
@@ -178,7 +210,7 @@ impl Pump {
                 // Other containers' turn.
                 Look::Moved => tokio::task::yield_now().await,
                 Look::Held => sleep(RETRY).await,
-                Look::Ended => return,
+                Look::Ended => return self.listeners.end(),
                 Look::Quiet => tokio::select! {
                     () = self.source.ready() => {}
                     () = sleep(recheck), if self.unfinished > 0 => {}
@@ -204,10 +236,16 @@ impl Pump {
         };
         let (count, log) = match (found, &self.log) {
             (Found::Bytes(count), Some(log)) => (count, log),
-            (Found::Bytes(_), None) => return Ok(Look::Moved),
+            (Found::Bytes(count), None) => {
+                self.listeners.tell(&input[..count]);
+                return Ok(Look::Moved);
+            }
             (Found::NoWriter, _) if closed || over => return Ok(Look::Ended),
             (Found::NoWriter | Found::Empty, _) => return Ok(Look::Quiet),
         };
+        // At once, and not by lines: a prompt has no end.
+        self.listeners.tell(input.get(self.told..count).unwrap_or_default());
+        self.told = self.told.max(count);
         output.clear();
         self.format.time = self.format.time.max(Timestamp::now());
         let tail = if closed && !full { Tail::Closed } else { Tail::Open };
@@ -222,7 +260,11 @@ impl Pump {
         }
         match log.append(output, settled) {
             Fate::Held => Ok(Look::Held),
-            Fate::Settled => self.source.consume(settled, input).map(|()| Look::Moved),
+            Fate::Settled => {
+                self.source.consume(settled, input)?;
+                self.told = self.told.saturating_sub(settled);
+                Ok(Look::Moved)
+            }
         }
     }
 }

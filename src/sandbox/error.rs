@@ -46,6 +46,8 @@ pub enum SandboxError {
     Mount { path: PathBuf, source: LinuxError },
     #[error("cannot set up the network of pod sandbox {id}")]
     Network { id: PodId, source: NetworkError },
+    #[error("cannot reach port {port} of pod sandbox {id}")]
+    Port { id: PodId, port: u16, source: std::io::Error },
     #[error("cannot get the pause image")]
     Image(#[source] Box<ImageError>),
     #[error("cannot make the pause's spec")]
@@ -80,6 +82,7 @@ impl SandboxError {
             Self::Linux { .. } | Self::Mount { .. } | Self::File { .. } | Self::Panicked { .. } => {
                 Kind::Internal
             }
+            Self::Port { .. } => Kind::Unavailable,
             Self::Network { source, .. } => source.kind(),
             Self::Image(source) => source.kind(),
             Self::Spec(source) => source.kind(),

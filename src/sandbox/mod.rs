@@ -5,11 +5,13 @@
 //! teardown.rs  the one way down, idempotent: a failed run, a stop, a removal and recovery all take it
 //! store.rs     what is known of every sandbox, by id
 //! state.rs     what may follow what
+//! dial.rs      a port of the pod, from inside its network
 //! ```
 //!
 //! Invariant: the record in containerd comes before, and goes after, all else that a sandbox owns.
 
 mod check;
+mod dial;
 mod error;
 mod features;
 mod files;

@@ -72,6 +72,6 @@ impl Default for Limits {
 }
 
 #[cfg(test)]
-mod peer;
+pub(super) mod peer;
 #[cfg(test)]
 mod tests;

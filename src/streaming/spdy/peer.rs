@@ -2,7 +2,7 @@
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use flate2::{Compress, Compression, FlushCompress};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use super::frame::{self, HEAD};
 use super::headers::HeaderReader;
@@ -76,16 +76,16 @@ impl Script {
 }
 
 /// The client's end of a connection.
-pub struct Peer {
+pub struct Peer<T> {
     pub script: Script,
-    read: ReadHalf<DuplexStream>,
-    write: WriteHalf<DuplexStream>,
+    read: ReadHalf<T>,
+    write: WriteHalf<T>,
     input: BytesMut,
     headers: HeaderReader,
 }
 
-impl Peer {
-    pub fn new(io: DuplexStream) -> Self {
+impl<T: AsyncRead + AsyncWrite> Peer<T> {
+    pub fn new(io: T) -> Self {
         let (read, write) = tokio::io::split(io);
         let headers = HeaderReader::new(1024);
         Self { script: Script::default(), read, write, input: BytesMut::new(), headers }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use tokio::io::duplex;
+use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use super::codec::Decoder;
@@ -19,14 +19,14 @@ fn limits() -> Limits {
 }
 
 /// A peer, the connection, and its driver; the pipe between holds little, as a slow network's does.
-fn connect(limits: Limits) -> (Peer, Connection, Driver) {
+fn connect(limits: Limits) -> (Peer<DuplexStream>, Connection, Driver) {
     let (ours, theirs) = duplex(4096);
     let (driver, connection) = serve(ours, limits);
     (Peer::new(theirs), connection, tokio::spawn(driver))
 }
 
 /// The same, with stream 1 open.
-async fn open(limits: Limits) -> (Peer, Connection, Driver, Receiver, Sender) {
+async fn open(limits: Limits) -> (Peer<DuplexStream>, Connection, Driver, Receiver, Sender) {
     let (mut peer, mut connection, driver) = connect(limits);
     peer.script.syn(1, &[("streamtype", "stdin")]);
     peer.say().await;

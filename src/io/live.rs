@@ -1,0 +1,71 @@
+//! The streams of a process that somebody talks with: bytes as they come, nothing logged.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use bytes::Bytes;
+use rustix::fs::OFlags;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::unix::pipe::Sender;
+
+use super::IoError;
+use super::source::{Found, LOOK, Source, open_fifo};
+
+/// What a process writes to one of its streams.
+#[derive(Debug)]
+pub struct Outflow {
+    source: Source,
+    buffer: Vec<u8>,
+}
+
+impl Outflow {
+    /// Opens the FIFO for reading, on the caller's runtime.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is none.
+    pub fn open(path: &Path) -> Result<Self, IoError> {
+        Ok(Self { source: Source::open(path)?, buffer: vec![0; LOOK] })
+    }
+
+    /// The next bytes; `None` once all writers closed. Nothing is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// The FIFO cannot be read.
+    pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let closed = self.source.hung_up()?;
+            match self.source.read(&mut self.buffer)? {
+                Found::Bytes(count) => return Ok(Some(Bytes::copy_from_slice(&self.buffer[..count]))),
+                Found::NoWriter if closed => return Ok(None),
+                Found::NoWriter | Found::Empty => self.source.ready().await,
+            }
+        }
+    }
+}
+
+/// What a process reads from its standard input. Dropping it closes this end.
+#[derive(Debug)]
+pub struct Inflow(Sender);
+
+impl Inflow {
+    /// Opens the FIFO of a process that was started: its reader is there.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is none, or the process ended already.
+    pub fn open(path: &Path) -> Result<Self, IoError> {
+        Self::over(open_fifo(path, OFlags::WRONLY)?).map_err(IoError::on("write to FIFO", path))
+    }
+
+    pub(super) fn over(fifo: OwnedFd) -> io::Result<Self> {
+        Sender::from_owned_fd(fifo).map(Self)
+    }
+
+    /// Writes all of it, as the process reads.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes).await
+    }
+}

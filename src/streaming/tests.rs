@@ -1,0 +1,180 @@
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::spdy::peer::{Heard, Peer};
+use super::*;
+use crate::config::StreamingConfig;
+
+async fn server() -> (Streaming, DropGuard) {
+    let idle_timeout = Duration::from_secs(60);
+    let config = StreamingConfig { address: Ipv4Addr::LOCALHOST.into(), port: 0, idle_timeout };
+    let (streaming, listener) = Streaming::bind(&config).await.unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(streaming.clone().serve(listener, stop.clone()));
+    (streaming, stop.drop_guard())
+}
+
+/// A command that says what it hears, and ends with 3.
+fn echo() -> Work {
+    let wants = Wants { stdin: true, stdout: true, stderr: false, tty: false };
+    let run = |mut streams: Streams| async move {
+        let mut output = streams.stdout.take().unwrap();
+        while let Some(bytes) = streams.stdin.as_mut().unwrap().chunk().await.unwrap() {
+            output.send(bytes).await.unwrap();
+        }
+        Ok(3)
+    };
+    Work::Exec(Command { wants, run: Box::new(move |streams| Box::pin(run(streams))) })
+}
+
+/// Forwards everything to one port; port 1 is refused.
+fn forward(to: u16) -> Work {
+    let dial: Dial = Arc::new(move |port| {
+        Box::pin(async move {
+            match port {
+                1 => Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
+                _ => TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await,
+            }
+        })
+    });
+    Work::PortForward(Forward { dial })
+}
+
+/// Sends a request, with these headers; the connection, and the answer's head.
+async fn ask(url: &str, headers: &str) -> (TcpStream, String) {
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let request = format!("POST /{path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
+    // In two pieces, as a network may deliver them.
+    let (first, second) = request.split_at(request.len() / 2);
+    stream.write_all(first.as_bytes()).await.unwrap();
+    stream.write_all(second.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => answer.push(byte),
+            Err(_) => break,
+        }
+    }
+    (stream, String::from_utf8(answer).unwrap())
+}
+
+async fn spdy(url: &str, protocol: &str) -> Peer<TcpStream> {
+    let headers = format!(
+        "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v9.example\r\n\
+         X-Stream-Protocol-Version: {protocol}\r\n"
+    );
+    let (stream, answer) = ask(url, &headers).await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.contains(&format!("X-Stream-Protocol-Version: {protocol}\r\n")), "{answer}");
+    Peer::new(stream)
+}
+
+/// All that is heard up to the goodbye, each stream's data joined.
+async fn hear_all(peer: &mut Peer<TcpStream>) -> Vec<(u32, Vec<u8>)> {
+    let mut said: Vec<(u32, Vec<u8>)> = Vec::new();
+    loop {
+        match peer.hear().await {
+            Heard::Data { id, bytes, .. } => match said.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, so_far)) => so_far.extend(bytes),
+                None => said.push((id, bytes)),
+            },
+            Heard::GoAway { .. } => return said,
+            Heard::End => panic!("no goodbye"),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_is_served_once() {
+    let (streaming, _stop) = server().await;
+    let url = streaming.url(echo()).unwrap();
+    let mut peer = spdy(&url, "v4.channel.k8s.io").await;
+    peer.script.syn(1, &[("streamType", "error")]).syn(3, &[("streamtype", "stdin")]);
+    peer.script.syn(5, &[("streamtype", "nonsense")]).syn(7, &[("streamtype", "stdout")]);
+    peer.script.data(3, b"hello", false).data(3, b"", true);
+    peer.say().await;
+    let mut said = hear_all(&mut peer).await;
+    said.sort();
+    assert_eq!(said.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 3, 7]);
+    assert!(String::from_utf8_lossy(&said[0].1).contains(r#"{"message":"3","reason":"ExitCode"}"#));
+    assert_eq!(said[2].1, b"hello");
+    let (_, again) = ask(&url, "").await;
+    assert!(again.starts_with("HTTP/1.1 404 "), "{again}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_an_upgrade_is_said() {
+    let (streaming, _stop) = server().await;
+    let upgrade = "Connection: keep-alive, Upgrade\r\nUpgrade: SPDY/3.1\r\n";
+    let unknown = format!("{upgrade}X-Stream-Protocol-Version: v9.example\r\n");
+    let bomb = format!("X: {}\r\n", "x".repeat(20_000));
+    let many = "X: y\r\n".repeat(100);
+    for (headers, status) in [
+        ("", "426"),
+        ("Connection: Upgrade\r\nUpgrade: h2c\r\n", "426"),
+        (upgrade, "400"),
+        (&unknown, "403"),
+        ("no header\r\n", "400"),
+        (&bomb, "431"),
+        (&many, "431"),
+    ] {
+        let (_, answer) = ask(&streaming.url(echo()).unwrap(), headers).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {answer}");
+    }
+    let url = streaming.url(echo()).unwrap();
+    let (_, answer) = ask(&url.replace("/exec/", "/attach/"), upgrade).await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}
+
+#[tokio::test]
+async fn forwarded_connections_live_for_themselves() {
+    let (streaming, _stop) = server().await;
+    let pod = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = streaming.url(forward(pod.local_addr().unwrap().port())).unwrap();
+    let mut peer = spdy(&url, "portforward.k8s.io").await;
+    // One by its id, one that is refused, and one of an old client.
+    let pair = |port, id| {
+        [("error", port, id), ("data", port, id)]
+            .map(|(kind, port, id)| [("streamtype", kind), ("port", port), ("requestid", id)])
+    };
+    let [[first_error, first_data], [bad_error, bad_data]] = [pair("80", "0"), pair("1", "1")];
+    peer.script.syn(1, &first_data).syn(3, &bad_error).syn(5, &first_error).syn(7, &bad_data);
+    peer.script.syn(9, &[("streamtype", "data")]).syn(11, &[("streamtype", "error"), ("port", "80")]);
+    peer.script.syn(13, &[("streamtype", "data"), ("port", "80")]).data(1, b"half", true);
+    peer.say().await;
+    let (mut one, _) = pod.accept().await.unwrap();
+    let (mut two, _) = pod.accept().await.unwrap();
+    let mut heard = String::new();
+    // The side that was closed reads its end, and the other goes on.
+    let half_closed = tokio::time::timeout(Duration::from_secs(1), one.read_to_string(&mut heard)).await;
+    if half_closed.is_err() {
+        std::mem::swap(&mut one, &mut two);
+        one.read_to_string(&mut heard).await.unwrap();
+    }
+    assert_eq!(heard, "half");
+    one.write_all(b"answer").await.unwrap();
+    drop(one);
+    let mut answered = (false, false, false);
+    while answered != (true, true, true) {
+        match peer.hear().await {
+            Heard::Data { id: 1, bytes, .. } if bytes == b"answer" => answered.0 = true,
+            Heard::Data { id: 5, fin, .. } => answered.1 = fin,
+            Heard::Reset(7, _) => answered.2 = true,
+            Heard::Data { id: 3, bytes, .. } => assert_eq!(bytes, b"", "it would end the client's session"),
+            _ => {}
+        }
+    }
+    peer.script.data(13, b"still here", false);
+    peer.say().await;
+    let mut still = [0; 10];
+    two.read_exact(&mut still).await.unwrap();
+    assert_eq!(&still, b"still here");
+}

@@ -1,0 +1,106 @@
+//! What a client comes for, as closures of those who know pods: here nothing is known of containers.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::spdy;
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a token stands for.
+pub enum Work {
+    Exec(Command),
+    Attach(Command),
+    PortForward(Forward),
+}
+
+/// A command, or a container's own process, to be talked with.
+pub struct Command {
+    pub wants: Wants,
+    /// Talks until the process has ended. Its exit code, or what to tell the client instead. Dropped when the client
+    /// leaves.
+    pub run: Box<dyn FnOnce(Streams) -> Boxed<Result<i32, String>> + Send>,
+}
+
+/// Which streams were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wants {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub tty: bool,
+}
+
+/// Ports of a pod.
+pub struct Forward {
+    /// Connects to a port of the pod.
+    pub dial: Dial,
+}
+
+/// Connects to a port.
+pub type Dial = Arc<dyn Fn(u16) -> Boxed<io::Result<TcpStream>> + Send + Sync>;
+
+/// A client's ends of a process' streams; those that it asked for.
+#[derive(Default)]
+pub struct Streams {
+    pub stdin: Option<Input>,
+    pub stdout: Option<Output>,
+    pub stderr: Option<Output>,
+    /// The latest size of the client's terminal.
+    pub sizes: Option<watch::Receiver<Option<Size>>>,
+}
+
+/// A terminal's size in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Size {
+    pub width: u16,
+    pub height: u16,
+}
+
+/// What a client says. Dropping it tells the client to say no more: not before, for clients take that as the end.
+pub struct Input {
+    pub(super) receiver: spdy::Receiver,
+    pub(super) sender: spdy::Sender,
+}
+
+impl Input {
+    /// The next bytes; `None` after the last.
+    ///
+    /// # Errors
+    /// The client went away without saying that this was all.
+    pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        Ok(self.receiver.chunk().await?)
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.sender.finish();
+    }
+}
+
+/// What a client hears. Dropping it tells the client that this was all.
+pub struct Output(pub(super) spdy::Sender);
+
+impl Output {
+    /// Sends all of it, when the client has room.
+    ///
+    /// # Errors
+    /// The client went away.
+    pub async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
+        Ok(self.0.send(bytes).await?)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
