@@ -12,16 +12,21 @@ pub fn cases() -> Vec<Case> {
     cases!["crictl": a_pods_whole_life]
 }
 
-/// Runs crictl on the test's node; what it printed.
-async fn crictl(t: &Test, args: &[&str]) -> String {
-    let output = Command::new(t.node().tool("crictl"))
+/// crictl, for the test's node. It ends with whoever holds it.
+pub fn command(t: &Test, args: &[&str]) -> Command {
+    let mut command = Command::new(t.node().tool("crictl"));
+    command
         .env("CRI_CONFIG_FILE", t.node().tool("crictl.yaml"))
         .arg("--runtime-endpoint")
         .arg(format!("unix://{}", t.node().socket().display()))
         .args(args)
-        .output()
-        .await
-        .expect("crictl can be run");
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs crictl on the test's node; what it printed.
+async fn crictl(t: &Test, args: &[&str]) -> String {
+    let output = command(t, args).output().await.expect("crictl can be run");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "crictl {args:?}: {errors}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

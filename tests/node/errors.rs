@@ -417,6 +417,6 @@ async fn what_is_not_served_is_unimplemented(t: Test) {
     let mut runtime = t.node().runtime();
     let request = cri::CheckpointContainerRequest::default();
     assert_eq!(code_of(runtime.checkpoint_container(request).await).0, Code::Unimplemented);
-    let request = cri::AttachRequest::default();
-    assert_eq!(code_of(runtime.attach(request).await).0, Code::Unimplemented);
+    let request = cri::UpdateContainerResourcesRequest::default();
+    assert_eq!(code_of(runtime.update_container_resources(request).await).0, Code::Unimplemented);
 }

@@ -19,6 +19,7 @@ mod restart;
 mod security;
 mod serve;
 mod stats;
+mod streaming;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         container::cases(),
         security::cases(),
         exec::cases(),
+        streaming::cases(),
         logs::cases(),
         images::cases(),
         lists::cases(),
