@@ -13,7 +13,7 @@ use super::error::blocking;
 use super::pod_network::pod_network;
 use super::teardown::Extent;
 use super::{Handler, NetworkHold, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes, files};
-use crate::containerd::{ContainerRecord, NewTask, StdioPaths, TypedBlob};
+use crate::containerd::{ContainerRecord, NewTask, SnapshotMount, StdioPaths, TypedBlob};
 use crate::error::Kind;
 use crate::id::{PodId, SnapshotKey};
 use crate::image::Image;
@@ -105,12 +105,18 @@ impl Plan {
         let spec = self.spec(sandbox, &image)?;
         self.create_record(sandbox, &image, &spec).await?;
         files::make_dir(&self.sandboxes.root_dir(&self.id))?;
-        if self.checked.network == NetworkKind::Pod {
-            let path = sandbox.facts().metadata.netns_path.clone();
-            netns::create(&path).await.map_err(|source| self.linux("make the network namespace", source))?;
-        }
-        let pid = self.attach_and_start(sandbox, &image, order(&self.handler, &spec)).await?;
+        let (netns, rootfs) = tokio::join!(self.make_netns(sandbox), self.prepare_rootfs(&image));
+        netns?;
+        let pid = self.attach_and_start(sandbox, rootfs?, order(&self.handler, &spec)).await?;
         self.ready(sandbox, pid)
+    }
+
+    async fn make_netns(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        if self.checked.network == NetworkKind::Node {
+            return Ok(());
+        }
+        let path = sandbox.facts().metadata.netns_path.clone();
+        netns::create(&path).await.map_err(|source| self.linux("make the network namespace", source))
     }
 
     /// The network on one side, the pause on the other; the pause's pid. The pause starts once the pod is attached, but
@@ -119,7 +125,7 @@ impl Plan {
     async fn attach_and_start(
         &self,
         sandbox: &Sandbox,
-        image: &Image,
+        rootfs: Vec<SnapshotMount>,
         order: Order,
     ) -> Result<u32, SandboxError> {
         let (tell, attached) = tokio::sync::oneshot::channel();
@@ -133,13 +139,13 @@ impl Plan {
         let pause = async {
             let attached = match order {
                 Order::SideBySide => {
-                    self.create_task(image).await?;
+                    self.create_task(rootfs).await?;
                     attached.await == Ok(true)
                 }
                 Order::NetworkFirst => {
                     let attached = attached.await == Ok(true);
                     if attached {
-                        self.create_task(image).await?;
+                        self.create_task(rootfs).await?;
                     }
                     attached
                 }
@@ -287,8 +293,8 @@ impl Plan {
         stored.and(kept)
     }
 
-    /// Snapshot, files and a task that only waits to be started.
-    async fn create_task(&self, image: &Image) -> Result<(), SandboxError> {
+    /// The pause's snapshot, and the files that the pod's containers share.
+    async fn prepare_rootfs(&self, image: &Image) -> Result<Vec<SnapshotMount>, SandboxError> {
         let containerd = &self.sandboxes.inner().containerd;
         let key = SnapshotKey::from(&self.id);
         let snapshot = async {
@@ -303,10 +309,15 @@ impl Plan {
             blocking(&self.id, move || files::write(&sandboxes, &id, &config, ipc)).await
         };
         let (rootfs, files) = tokio::join!(snapshot, files);
-        files?;
+        files.and(rootfs)
+    }
+
+    /// A task that only waits to be started.
+    async fn create_task(&self, rootfs: Vec<SnapshotMount>) -> Result<(), SandboxError> {
+        let containerd = &self.sandboxes.inner().containerd;
         let task = NewTask {
             container_id: self.id.to_string(),
-            rootfs: rootfs?,
+            rootfs,
             stdio: StdioPaths::default(),
             runtime_path: self.handler.config.runtime_path.clone(),
         };
