@@ -44,7 +44,7 @@ impl Containers {
     /// Whether it ended within its grace.
     async fn end_gracefully(&self, container: &Container, grace: Duration) -> Result<bool, ContainerError> {
         if !container.signalled.swap(true, Ordering::Relaxed) {
-            let sent = self.signal(container, stop_signal(container), All::No).await;
+            let sent = self.signal(container, container.facts().stop_signal(), All::No).await;
             if sent.is_err() {
                 container.signalled.store(false, Ordering::Relaxed);
             }
@@ -81,12 +81,4 @@ impl Containers {
             other => other.map_err(container.failed("signal the process")),
         }
     }
-}
-
-/// The CRI config's signal, else the one kept from the image, else SIGTERM.
-fn stop_signal(container: &Container) -> Signal {
-    let facts = container.facts();
-    let metadata = &facts.metadata;
-    let wanted = Signal::from_cri(metadata.config.stop_signal).ok().flatten();
-    wanted.or_else(|| metadata.stop_signal.parse().ok()).unwrap_or(Signal::TERM)
 }

@@ -17,6 +17,7 @@ use crate::image::Images;
 use crate::io::ContainerIo;
 use crate::proto::cri;
 use crate::sandbox::Sandboxes;
+use crate::signal::Signal;
 use crate::state::{ContainerMetadata, ContainerStatusFile, Making, Names, PrefixIndex, PrefixMatch};
 
 /// One container. Its facts are replaced whole, so that a reader never sees half a change.
@@ -48,6 +49,14 @@ pub struct ContainerFacts {
     /// From the stored spec: what ContainerStatus reports without asking anyone.
     pub user: Option<cri::ContainerUser>,
     pub cgroups_path: String,
+}
+
+impl ContainerFacts {
+    /// What a graceful stop sends: the CRI config's signal, else the one kept from the image, else SIGTERM.
+    pub fn stop_signal(&self) -> Signal {
+        let wanted = Signal::from_cri(self.metadata.config.stop_signal).ok().flatten();
+        wanted.or_else(|| self.metadata.stop_signal.parse().ok()).unwrap_or(Signal::TERM)
+    }
 }
 
 /// All containers, and what it takes to run one. Cheap to clone.

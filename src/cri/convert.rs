@@ -4,7 +4,6 @@ use crate::container::{Container, ContainerState};
 use crate::image::{FilesystemUsage, Image, Images};
 use crate::proto::cri;
 use crate::sandbox::{Sandbox, SandboxState};
-use crate::signal::Signal;
 
 fn sandbox_state(state: SandboxState) -> cri::PodSandboxState {
     match state {
@@ -104,7 +103,7 @@ pub(super) fn container_status(container: &Container, images: &Images) -> cri::C
         resources: facts.file.resources.clone(),
         image_id: facts.metadata.image_ref.clone(),
         user: facts.user.clone(),
-        stop_signal: stop_signal(&facts.metadata.stop_signal, config).into(),
+        stop_signal: facts.stop_signal().to_cri().into(),
         ..Default::default()
     };
     match &facts.state {
@@ -132,11 +131,6 @@ fn with_image_id(mount: &cri::Mount, images: &Images) -> cri::Mount {
         spec.image = image.id.to_string();
     }
     mount
-}
-
-fn stop_signal(of_image: &str, config: &cri::ContainerConfig) -> cri::Signal {
-    let wanted = Signal::from_cri(config.stop_signal).ok().flatten();
-    wanted.or_else(|| of_image.parse().ok()).unwrap_or(Signal::TERM).to_cri()
 }
 
 /// How a container's image is called in replies: by its first tag, and by its first digest. The image may be gone.

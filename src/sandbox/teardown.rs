@@ -119,8 +119,8 @@ impl Sandboxes {
         );
         errors.keep(files);
         errors.keep(gone_is_fine(snapshot).map_err(fail("remove the snapshot")));
-        errors.keep(gone_is_fine(store).map_err(fail("delete the sandbox store's record")));
-        errors.keep(gone_is_fine(lease).map_err(fail("delete the lease")));
+        errors.keep(store.map_err(fail("delete the sandbox store's record")));
+        errors.keep(lease.map_err(fail("delete the lease")));
         if !errors.is_empty() {
             return;
         }
