@@ -24,13 +24,14 @@ stop_daemon() {
 gone() { ! kill -0 "$1" 2>/dev/null || [ "$(ps -o stat= -p "$1" | cut -c 1)" = Z ]; }
 
 containerd_up() {
-    [ $# -ge 2 ] || die "usage: hack/lab containerd-up DIR RELEASE [--cri on|off] [--runc 1.1|1.5]"
-    local dir=$1 release=$2 cri=off runc=1.5 version
+    [ $# -ge 2 ] || die "usage: hack/lab containerd-up DIR RELEASE [--cri on|off] [--runc 1.1|1.5] [--criu on|off]"
+    local dir=$1 release=$2 cri=off runc=1.5 criu=on version path
     shift 2
     while [ $# -gt 0 ]; do
         case "$1 ${2:-}" in
             "--cri on" | "--cri off") cri=$2 ;;
             "--runc 1.1" | "--runc 1.5") runc=$2 ;;
+            "--criu on" | "--criu off") criu=$2 ;;
             *) die "containerd-up: not understood: $*" ;;
         esac
         shift 2
@@ -47,8 +48,13 @@ containerd_up() {
         1.*) config_v2 "$dir" "$cri" ;;
         *) config_v3 "$dir" "$cri" "$version" ;;
     esac >"$dir/containerd.toml"
-    # The shim and runc are looked for on PATH first.
-    daemon "$dir/containerd" env PATH="$CACHE/containerd/$release/bin:$CACHE/runc/$runc:$PATH" \
+    # The shim, runc and CRIU are looked for on PATH first.
+    path=$CACHE/containerd/$release/bin:$CACHE/runc/$runc:$PATH
+    if [ "$criu" = on ]; then
+        criu
+        path=$CACHE/criu/bin:$path
+    fi
+    daemon "$dir/containerd" env PATH="$path" \
         "$CACHE/containerd/$release/bin/containerd" --config "$dir/containerd.toml"
     settle 30 answers "$dir" "$release" "$cri" ||
         { tail -n 10 "$dir/containerd.log" >&2; die "containerd $version did not start; see $dir/containerd.log"; }
@@ -236,5 +242,5 @@ show_places() {
         printf 'CONTAINERD_%s=%q\n' "${release//[.]/_}" "$CACHE/containerd/$release/bin"
     done
     printf '%s=%q\n' RUNC_1_1 "$CACHE/runc/1.1" RUNC_1_5 "$CACHE/runc/1.5" CNI "$CACHE/cni" \
-        TOOLS "$CACHE/bin" CRI_API "$CACHE/cri-api.pb" REGISTRY_STORAGE "$CACHE/images/now/storage"
+        CRIU "$CACHE/criu/bin" TOOLS "$CACHE/bin" CRI_API "$CACHE/cri-api.pb" REGISTRY_STORAGE "$CACHE/images/now/storage"
 }

@@ -101,3 +101,25 @@ unpack_runc() {
     mv "$1/usr/sbin/runc" "$1"
     rm -rf "${1:?}/usr"
 }
+
+# CRIU, of a release that knows today's kernels: bookworm's fails on their vDSO.
+criu() { once criu "CRIU" unpack_criu; }
+unpack_criu() {
+    local into=$1 options=() packages=() loader
+    mapfile -t options < <(suite_options "$into/apt" trixie)
+    apt-get "${options[@]}" update
+    mapfile -t packages < <(apt-cache "${options[@]}" depends --recurse --no-recommends --no-suggests \
+        --no-conflicts --no-breaks --no-replaces --no-enhances criu | grep '^[a-z]')
+    unpack "$into" "${packages[@]}" -- "${options[@]}"
+    mkdir "$into"/{bin,lib.own}
+    mv "$into/usr/sbin/criu" "$into/lib.own"
+    find "$into/usr/lib" -not -path '*/gconv/*' \( -name '*.so' -o -name '*.so.*' \) -exec mv -t "$into/lib.own" {} +
+    loader=$(basename "$(find "$into/lib.own" -name 'ld-linux*' | head -n 1)")
+    # It needs its own libc: whoever starts it starts that one's loader.
+    printf '#!/bin/sh\nexec "${0%%/*}/../lib/%s" --library-path "${0%%/*}/../lib" "${0%%/*}/../lib/criu" "$@"\n' \
+        "$loader" >"$into/bin/criu"
+    chmod 755 "$into/bin/criu"
+    rm -rf "${into:?}"/{usr,etc,lib,lib64,sbin,var,apt}
+    mv "$into/lib.own" "$into/lib"
+    "$into/bin/criu" --version
+}
