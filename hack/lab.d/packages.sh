@@ -56,6 +56,13 @@ unpack_programs() {
     unpack "$1" busybox-static docker-registry nginx nginx-common
 }
 
+# A busybox whose shell looks for programs on PATH; has the other's file names.
+shell() { once shell "a shell (busybox)" unpack_shell; }
+unpack_shell() {
+    refresh_lists
+    unpack "$1" busybox
+}
+
 cni() { once cni "the CNI plugins" unpack_cni; }
 unpack_cni() {
     refresh_lists

@@ -6,12 +6,16 @@
 images() {
     apt_tools
     programs
+    shell
     local maker=$REPO/tests/images/build.py place
-    place=images/$(fingerprint "$maker" "$REPO"/tests/images/*.c)
+    place=$(images_place)
     once "$place" "the test images" build_images "$maker"
     point images/now "$place"
 }
-build_images() { PYTHONDONTWRITEBYTECODE=1 python3 "$2" --programs "$CACHE/programs" "$1"; }
+images_place() { echo "images/$(fingerprint "$REPO"/tests/images/{build.py,*.c})"; }
+build_images() {
+    PYTHONDONTWRITEBYTECODE=1 python3 "$2" --programs "$CACHE/programs" --shell "$CACHE/shell/bin/busybox" "$1"
+}
 
 registry_up() {
     [ $# = 2 ] || die "usage: hack/lab registry-up DIR PORT"
@@ -20,7 +24,8 @@ registry_up() {
     local dir port=$2
     dir=$(cd "$1" && pwd)
     if alive "$dir/registry.pid"; then die "a registry runs in $dir already"; fi
-    [ -e "$dir/storage" ] || cp -a --reflink=auto "$CACHE/images/now/storage" "$dir/storage"
+    # Not by way of images/now, which another clone of this repository may move.
+    [ -e "$dir/storage" ] || cp -a --reflink=auto "$CACHE/$(images_place)"/{storage,images.json} "$dir"
     cat >"$dir/registry.yml" <<YML
 version: 0.1
 log: {accesslog: {disabled: true}, level: info, formatter: text}

@@ -7,8 +7,9 @@ Names and contents are what the field's conformance tests ask for
 (registry.k8s.io/…, gcr.io/k8s-staging-cri-tools/…, docker.io/library/…, all
 without the host), and `cridge-tests/…` for what those lack: see IMAGES below.
 
-usage: build.py --programs DIR OUT
-    DIR holds the unpacked packages busybox-static, nginx and nginx-common.
+usage: build.py --programs DIR --shell FILE OUT
+    DIR holds the unpacked packages busybox-static, nginx and nginx-common; FILE is
+    the package busybox's program.
 needs: gcc, zstd, pgrep, ipcs
 """
 
@@ -223,16 +224,21 @@ class Storage:
             self.listing[f"{repository}:{tag}"] = {"digest": descriptor["digest"], "manifests": entries}
 
 
-def busybox(programs):
+def busybox(programs, shell):
     tree = Tree()
     for folder in ("proc", "sys", "dev", "root", "home", "var/www", "var/run", "etc", "usr/sbin"):
         tree.folder(folder)
     tree.folder("tmp", 0o1777)
     binary = programs / "bin/busybox"
     tree.file("bin/busybox", binary.read_bytes(), 0o755)
+    # The static one's shell runs its own applets whatever is at their paths, and knows nothing of
+    # a path that is masked; the other's runs what it finds.
+    shells = ("sh", "ash")
     for applet in subprocess.check_output([binary, "--list"], text=True).split():
-        if applet != "busybox":
+        if applet not in ("busybox", *shells):
             tree.hard_link("bin/" + applet, "bin/busybox")
+    tree.program(shell, "bin/sh")
+    tree.hard_link("bin/ash", "bin/sh")
     # The distribution's busybox leaves these two out.
     tree.program("/usr/bin/pgrep")
     tree.program("/usr/bin/ipcs")
@@ -280,8 +286,8 @@ def replaced():
     return tree.layer()
 
 
-def build(storage, programs):
-    base = busybox(programs)
+def build(storage, programs, shell):
+    base = busybox(programs, shell)
 
     # What critest and the kubelet's own tests pull.
     e2e, staging = "e2e-test-images/", "k8s-staging-cri-tools/"
@@ -358,10 +364,11 @@ def build(storage, programs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=pathlib.Path, required=True)
+    parser.add_argument("--shell", type=pathlib.Path, required=True)
     parser.add_argument("out", type=pathlib.Path)
     args = parser.parse_args()
     storage = Storage(args.out)
-    build(storage, args.programs)
+    build(storage, args.programs, args.shell)
     (args.out / "images.json").write_text(json.dumps(storage.listing, indent=2) + "\n")
 
 

@@ -44,7 +44,8 @@ impl Lab {
         self.registry.get_or_init(|| {
             let port = hack_lab(&["registry-up", text(&self.registry_dir()), "0"]).parse().expect("a port");
             let cache = PathBuf::from(hack_lab(&["path"]));
-            let list = std::fs::read(cache.join("images/now/images.json")).expect("the list of test images");
+            let list =
+                std::fs::read(self.registry_dir().join("images.json")).expect("the list of test images");
             Registry { cache, port, images: serde_json::from_slice(&list).expect("a list of images") }
         })
     }
