@@ -26,6 +26,19 @@ pub(super) struct Host {
     pub fallback: Fallback,
 }
 
+impl Host {
+    /// Whether whatever the other may be asked is asked of this one already, in the same way.
+    fn answers_for(&self, other: &Self) -> bool {
+        self.base == other.base
+            && self.fallback == other.fallback
+            && self.tls == other.tls
+            && self.headers == other.headers
+            && [Need::Pull, Need::Resolve]
+                .into_iter()
+                .all(|need| self.capabilities.allow(need) || !other.capabilities.allow(need))
+    }
+}
+
 /// Whether a host is the registry itself or stands in for it, and is told so by `ns=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -118,8 +131,12 @@ pub(super) fn route(roots: &[PathBuf], registry: &str) -> Route {
         Some(base) => Some(host(base, registry, parsed.root)),
         None => registry_itself(registry, parsed.root),
     };
-    let mirrors = parsed.hosts.into_iter().map(|(base, settings)| host(base, registry, settings));
-    Route { hosts: mirrors.chain(server).collect(), folder: Some(folder), problem }
+    let listed = parsed.hosts.into_iter().map(|(base, settings)| host(base, registry, settings));
+    let mut hosts: Vec<Host> = listed.collect();
+    // Many files name the server among the hosts as well: it would only say the same again.
+    let server = server.filter(|server| !hosts.iter().any(|host| host.answers_for(server)));
+    hosts.extend(server);
+    Route { hosts, folder: Some(folder), problem }
 }
 
 /// What `hosts.toml` can say of one host.
@@ -308,24 +325,45 @@ mod tests {
     fn mirrors_come_first_and_are_told_apart() {
         let text = r#"
             [host."https://z.example"]
-            [host."https://registry-1.docker.io"]
             [host."http://a.example:5000/proxy"]
               capabilities = ["pull"]
         "#;
         let route = routed(&[("docker.io/hosts.toml", text)], "docker.io");
         assert_eq!(
             bases(&route),
-            [
-                "https://z.example/v2",
-                "https://registry-1.docker.io/v2",
-                "http://a.example:5000/proxy/v2",
-                "https://registry-1.docker.io/v2",
-            ]
+            ["https://z.example/v2", "http://a.example:5000/proxy/v2", "https://registry-1.docker.io/v2",]
         );
         let roles: Vec<Role> = route.hosts.iter().map(|host| host.role).collect();
-        assert_eq!(roles, [Role::Mirror, Role::Registry, Role::Mirror, Role::Registry]);
-        assert_eq!(route.hosts[2].capabilities, Capabilities { pull: true, resolve: false });
+        assert_eq!(roles, [Role::Mirror, Role::Mirror, Role::Registry]);
+        assert_eq!(route.hosts[1].capabilities, Capabilities { pull: true, resolve: false });
         assert_eq!(route.folder, Some("docker.io".into()));
+    }
+
+    #[test]
+    fn a_server_among_the_hosts_is_asked_once() {
+        let listed = |server: &str, settings: &str| {
+            let text = format!(
+                "{server}\n[host.\"http://m.example:5000\"]\n{settings}\n[host.\"https://z.example\"]"
+            );
+            routed(&[("r.example/hosts.toml", &text)], "r.example")
+        };
+        let server = "server = \"http://m.example:5000\"";
+        let route = listed(server, "");
+        assert_eq!(bases(&route), ["http://m.example:5000/v2", "https://z.example/v2"]);
+        // What differs in anything is a way of its own.
+        for (server, settings) in [
+            (server.to_owned(), "capabilities = [\"pull\"]"),
+            (server.to_owned(), "skip_verify = true"),
+            (server.to_owned(), "[host.\"http://m.example:5000\".header]\nx-a = \"b\""),
+            (format!("{server}\nskip_verify = true"), ""),
+            ("server = \"http://m.example:5001\"".to_owned(), ""),
+            (String::new(), ""),
+        ] {
+            assert_eq!(listed(&server, settings).hosts.len(), 3, "{server} {settings}");
+        }
+        // Nor does the server come twice where it may be asked for less than the host may.
+        let route = listed(&format!("{server}\ncapabilities = [\"resolve\"]"), "");
+        assert_eq!(route.hosts.len(), 2);
     }
 
     #[test]
