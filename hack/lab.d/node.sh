@@ -236,6 +236,18 @@ TOML
     echo "$dir/cridge.toml"
 }
 
+# cridge_up DIR CRIDGE: this cridge on the containerd of DIR; returns when it serves.
+cridge_up() {
+    [ $# = 2 ] || die "usage: hack/lab cridge-up DIR CRIDGE"
+    cridge_conf "$1" >/dev/null
+    local dir
+    dir=$(cd "$1" && pwd)
+    rm -f "$dir/cridge.sock"
+    daemon "$dir/cridge" "$2" serve --config "$dir/cridge.toml"
+    settle 15 serves "$dir" || { tail -n 10 "$dir/cridge.log" >&2; die "cridge did not start; see $dir/cridge.log"; }
+}
+serves() { [ -S "$1/cridge.sock" ]; }
+
 show_places() {
     local release
     for release in "${RELEASES[@]}"; do
