@@ -71,6 +71,13 @@ pub enum ContainerError {
     Teardown { id: ContainerId, source: Errors },
     #[error("{create}; undoing it failed as well, RemoveContainer can finish it: {undo}")]
     Undo { create: Box<ContainerError>, undo: Box<ContainerError> },
+    #[error(
+        "{update}; undoing it failed as well, so that the stored spec has values that the container may not have: \
+         repeat the request: {undo}"
+    )]
+    UpdateUndo { update: Box<ContainerError>, undo: Box<ContainerError> },
+    #[error("the stored spec of container {id} cannot be read")]
+    StoredSpec { id: ContainerId, source: serde_json::Error },
     #[error("work on container {id} was broken off by a bug: {why}")]
     Panicked { id: ContainerId, why: String },
 }
@@ -98,7 +105,9 @@ impl ContainerError {
             Self::TooSlow { .. } => Kind::ResourceExhausted,
             Self::DoesNotEnd { .. } | Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
             Self::Undo { create, .. } => create.kind(),
-            Self::Linux { .. }
+            Self::UpdateUndo { update, .. } => update.kind(),
+            Self::StoredSpec { .. }
+            | Self::Linux { .. }
             | Self::Io { .. }
             | Self::File { .. }
             | Self::Status { .. }

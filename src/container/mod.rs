@@ -5,6 +5,7 @@
 //! start.rs   log · task · running
 //! exit.rs    the one place where an end is noted: drained, written down, reaped
 //! stop.rs    signal, grace, kill          remove.rs  everything goes, the record last
+//! update.rs  other resources: stored and enforced, or neither
 //! exec.rs    ExecSync    session.rs  Exec    attach.rs  Attach
 //! mounts.rs  what the config's mounts and devices are on this host
 //! state.rs   what may follow what         store.rs   what is known of every container, by id
@@ -27,6 +28,7 @@ mod start;
 mod state;
 mod stop;
 mod store;
+mod update;
 mod volumes;
 
 pub use error::ContainerError;

@@ -25,7 +25,7 @@ pub struct Container {
     pub id: ContainerId,
     pub pod: PodId,
     facts: watch::Sender<Arc<ContainerFacts>>,
-    /// Held by create, start, the noting of an end, and remove: one of them at a time. Stop does not hold it while it
+    /// Held by create, start, update, the noting of an end, and remove: one of them at a time. Stop does not hold it while it
     /// waits, so that a later stop with less patience wins.
     pub(super) work: Mutex<()>,
     /// The daemon's ends of the container's streams, from start to removal.

@@ -1,5 +1,6 @@
 //! Tasks: the running side of a container, one shim call each.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use containerd_client::services::v1 as api;
@@ -7,7 +8,7 @@ use containerd_client::types::v1 as task_types;
 
 use super::call::Call;
 use super::convert::timestamp;
-use super::{Containerd, ContainerdError, PROCESS_TYPE, SnapshotMount, TypedBlob};
+use super::{Containerd, ContainerdError, PROCESS_TYPE, RESOURCES_TYPE, SnapshotMount, TypedBlob};
 use crate::signal::Signal;
 use crate::time::Timestamp;
 
@@ -210,12 +211,17 @@ impl Containerd {
         Call::record("close stdin of", &object).run(self.calls().tasks().close_io(request)).await
     }
 
-    /// Changes a running task's resources (OCI LinuxResources, JSON).
-    pub async fn update_task(&self, container_id: &str, resources: TypedBlob) -> Result<()> {
+    /// Changes a running task's resources (OCI LinuxResources, JSON); the annotations are for its shim.
+    pub async fn update_task(
+        &self,
+        container_id: &str,
+        resources: Vec<u8>,
+        annotations: HashMap<String, String>,
+    ) -> Result<()> {
         let request = api::UpdateTaskRequest {
             container_id: container_id.into(),
-            resources: Some(resources.into()),
-            ..Default::default()
+            resources: Some(TypedBlob { type_url: RESOURCES_TYPE.into(), value: resources }.into()),
+            annotations,
         };
         Call::work("update task", &container_id).run(self.calls().tasks().update(request)).await
     }

@@ -279,6 +279,16 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         Ok(batches(containers, |containers| cri::StreamContainersResponse { containers }))
     }
 
+    async fn update_container_resources(
+        &self,
+        request: Request<cri::UpdateContainerResourcesRequest>,
+    ) -> Reply<cri::UpdateContainerResourcesResponse> {
+        let request = request.into_inner();
+        let container = self.containers.find(id("container_id", &request.container_id)?)?;
+        self.containers.update(container, request).await?;
+        Ok(Response::new(cri::UpdateContainerResourcesResponse {}))
+    }
+
     async fn exec_sync(&self, request: Request<cri::ExecSyncRequest>) -> Reply<cri::ExecSyncResponse> {
         let request = request.into_inner();
         let limit = seconds("timeout", request.timeout)?;

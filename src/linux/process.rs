@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use super::LinuxError;
@@ -29,6 +30,42 @@ pub fn oom_score_adj(pid: i32) -> Result<i32, LinuxError> {
     text.trim()
         .parse()
         .map_err(|e| LinuxError::on("understand", &path)(io::Error::new(io::ErrorKind::InvalidData, e)))
+}
+
+/// A process' `oom_score_adj`, held open: it stays that process' even when another takes over the pid.
+#[derive(Debug)]
+pub struct OomScore {
+    path: PathBuf,
+    file: fs::File,
+}
+
+impl OomScore {
+    /// # Errors
+    /// `NotFound` when there is no such process.
+    pub fn open(pid: u32) -> Result<Self, LinuxError> {
+        let path = PathBuf::from(format!("/proc/{pid}/oom_score_adj"));
+        let file = fs::File::options().read(true).write(true).open(&path);
+        Ok(Self { file: file.map_err(LinuxError::on("open", &path))?, path })
+    }
+
+    /// Sets it, where it is as expected: a process may have chosen its own. One that has ended is left in peace.
+    ///
+    /// # Errors
+    /// Of a score that this process may not give (proc_pid_oom_score_adj(5)).
+    pub fn change(&self, from: i32, to: i32) -> Result<(), LinuxError> {
+        let mut text = [0; 16];
+        let outcome = self.file.read_at(&mut text, 0).and_then(|length| {
+            let found = String::from_utf8_lossy(&text[..length]);
+            if found.trim() == from.to_string() {
+                self.file.write_all_at(to.to_string().as_bytes(), 0)?;
+            }
+            Ok(())
+        });
+        match outcome {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            outcome => outcome.map_err(LinuxError::on("write", &self.path)),
+        }
+    }
 }
 
 /// A variable of another process' environment, as it was at its start; `None` where it is not set.
@@ -75,6 +112,22 @@ mod tests {
         assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "not waited for, so a zombie");
         child.wait().unwrap();
         assert!(!is_alive(pid));
+    }
+
+    #[test]
+    fn an_oom_score_is_changed_where_it_is_as_expected() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (pid, score) = (child.id() as i32, OomScore::open(child.id()).unwrap());
+        let own = oom_score_adj(pid).unwrap();
+        score.change(own + 1, 999).unwrap();
+        assert_eq!(oom_score_adj(pid).unwrap(), own);
+        score.change(own, 999).unwrap();
+        assert_eq!(oom_score_adj(pid).unwrap(), 999);
+        score.change(999, 5000).unwrap_err();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        score.change(999, 998).unwrap();
+        OomScore::open(pid as u32).unwrap_err();
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn container_of(record: &ContainerRecord, containers: &Containers) -> Result<Con
     let metadata = ContainerMetadata::from_json(&blob.value).map_err(Unreadable::Metadata)?;
     let spec: Option<Spec> = serde_json::from_slice(&record.spec).ok();
     let path = containers.root_dir(&metadata.id).join("status");
-    let (file, state) = match ContainerStatusFile::load(&path) {
+    let (mut file, state) = match ContainerStatusFile::load(&path) {
         Ok(file) => {
             let state = ContainerState::from_file(&file);
             (file, state)
@@ -88,6 +88,8 @@ fn container_of(record: &ContainerRecord, containers: &Containers) -> Result<Con
             (file, ContainerState::Unknown { started_at: Timestamp::NEVER })
         }
     };
+    // The spec is what an update changes first, and what a start is made from.
+    file.resources = spec.as_ref().and_then(spec::resources_of).or(file.resources);
     Ok(Container::new(ContainerFacts {
         user: spec.as_ref().and_then(spec::user_of),
         cgroups_path: spec.as_ref().map(spec::cgroups_path_of).unwrap_or_default(),

@@ -8,10 +8,11 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use super::base::{self, Draft};
 use super::field::{self, SECURITY};
 use super::mounts::{self, Access};
+use super::resources::Wanted;
 use super::seccomp::{Demand, Filter};
 use super::user::{self, Accounts, Identity};
 use super::{NodeFacts, PidNamespace, SpecError};
-use super::{annotations, caps, devices, lsm, namespaces, process, resources};
+use super::{annotations, caps, devices, lsm, namespaces, process};
 use crate::config::{HandlerConfig, RuntimeConfig};
 use crate::id::{ContainerId, PodId};
 use crate::linux::cgroup::CgroupMode;
@@ -181,8 +182,10 @@ fn set_privileges(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), Sp
 
 fn set_resources(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecError> {
     if let Some(wanted) = input.config.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
-        resources::apply(&mut draft.resources, wanted, input.runtime, input.node)?;
-        draft.process.set_oom_score_adj(Some(resources::oom_score_adj(wanted.oom_score_adj, input.node)?));
+        let at = "config.linux.resources";
+        let wanted = Wanted { at, resources: wanted, runtime: input.runtime, node: input.node };
+        wanted.apply(&mut draft.resources)?;
+        draft.process.set_oom_score_adj(Some(wanted.oom_score_adj()?));
     }
     let path = base::cgroups_path(input.pod_config, input.handler, input.id.as_str())?;
     draft.linux.set_cgroups_path(Some(path.into()));

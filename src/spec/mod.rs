@@ -21,6 +21,7 @@ mod resources;
 mod seccomp;
 mod seccomp_default;
 mod seccomp_file;
+mod stored;
 mod sysctls;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use lsm::DEFAULT_APPARMOR_PROFILE;
 pub use pause::{PauseSpec, pause};
 pub use process::exec_process;
 pub use seccomp::{pause_seccomp_path, seccomp_path};
+pub use stored::StoredSpec;
 pub use user::needs_passwd;
 pub use view::{cgroups_path_of, resources_of, user_of};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cridge::config::HandlerConfig;
 use cridge::containerd::{
     All, Collect, ContainerRecord, Containerd, Descriptor, Event, EventStream, ExecProcess, ImageRecord,
-    NewTask, RuntimeSelection, StdioPaths, TaskState, TypedBlob,
+    NewTask, RuntimeSelection, StdioPaths, TaskState,
 };
 use cridge::error::Kind;
 use cridge::id::{Digest, SnapshotKey};
@@ -139,11 +139,8 @@ pub async fn processes_run_beside_the_init(place: Place) {
     assert!(failed.to_string().contains("/nonesuch"), "{failed}");
     containerd.delete_exec("host", "none").await.unwrap();
 
-    let resources = TypedBlob {
-        type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".into(),
-        value: br#"{"pids":{"limit":77}}"#.to_vec(),
-    };
-    containerd.update_task("host", resources).await.unwrap();
+    let resources = br#"{"pids":{"limit":77}}"#.to_vec();
+    containerd.update_task("host", resources, Default::default()).await.unwrap();
 
     containerd.kill("host", None, Signal::KILL, All::Processes).await.unwrap();
     assert_eq!(soon(containerd.wait("host", None)).await.unwrap().code, 128 + 9);

@@ -8,7 +8,7 @@ use k8s_cri::v1 as cri;
 use tonic::{Code, Status};
 
 use crate::cases;
-use crate::harness::{Case, Node, NodeOptions, Pod, PodBuilder, Test, code_of, until};
+use crate::harness::{Case, Node, NodeOptions, Pod, PodBuilder, Test, assert_field, code_of, until};
 
 pub fn cases() -> Vec<Case> {
     cases!["errors":
@@ -186,14 +186,6 @@ async fn containers(pod: &Pod) -> usize {
     let filter = Some(cri::ContainerFilter { pod_sandbox_id: pod.id.clone(), ..Default::default() });
     let answer = pod.node.runtime().list_containers(cri::ListContainersRequest { filter }).await.unwrap();
     answer.into_inner().containers.len()
-}
-
-/// Asserts that a hostile request was refused over its field, in a text of bearable length.
-#[track_caller]
-fn assert_field(error: &Status, field: &str) {
-    assert_eq!(error.code(), Code::InvalidArgument, "{field}: {error:?}");
-    assert!(error.message().contains(field), "should name {field}: {error:?}");
-    assert!(error.message().len() < 4096, "{} bytes about {field}", error.message().len());
 }
 
 type Spoil<T> = fn(&mut T);
@@ -417,6 +409,4 @@ async fn what_is_not_served_is_unimplemented(t: Test) {
     let mut runtime = t.node().runtime();
     let request = cri::CheckpointContainerRequest::default();
     assert_eq!(code_of(runtime.checkpoint_container(request).await).0, Code::Unimplemented);
-    let request = cri::UpdateContainerResourcesRequest::default();
-    assert_eq!(code_of(runtime.update_container_resources(request).await).0, Code::Unimplemented);
 }

@@ -20,6 +20,7 @@ mod security;
 mod serve;
 mod stats;
 mod streaming;
+mod update;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         streaming::cases(),
         logs::cases(),
         images::cases(),
+        update::cases(),
         lists::cases(),
         stats::cases(),
         errors::cases(),

@@ -1,6 +1,6 @@
 //! What the spec is for, seen from inside: users, capabilities, seccomp, devices, mounts, limits.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use k8s_cri::v1 as cri;
 use k8s_cri::v1::security_profile::ProfileType;
@@ -253,24 +253,6 @@ async fn devices(t: Test) {
     assert!(refused.message().contains("/dev/no-such-device"), "should name the device: {refused:?}");
 }
 
-/// A file of a container's cgroup, by its name in version 1 or 2.
-fn cgroup_file(id: &str, controller: &str, v1: &str, v2: &str) -> String {
-    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let (top, name) = if unified { (PathBuf::new(), v2) } else { (PathBuf::from(controller), v1) };
-    let top = Path::new("/sys/fs/cgroup").join(top);
-    let folder = find(&top, id).unwrap_or_else(|| panic!("no cgroup of {id} below {}", top.display()));
-    std::fs::read_to_string(folder.join(name)).unwrap().trim().to_owned()
-}
-
-fn find(folder: &Path, name: &str) -> Option<PathBuf> {
-    let below = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-    let mut below: Vec<_> = below.filter(|path| path.is_dir() && !path.is_symlink()).collect();
-    if let Some(at) = below.iter().position(|path| path.ends_with(name)) {
-        return Some(below.swap_remove(at));
-    }
-    below.iter().find_map(|path| find(path, name))
-}
-
 async fn resources_are_in_the_cgroup(t: Test) {
     let pod = t.pod().run().await;
     let app = pod.container("app").resources(|resources| {
@@ -281,14 +263,14 @@ async fn resources_are_in_the_cgroup(t: Test) {
         resources.cpuset_cpus = "0".into();
     });
     let app = app.start().await;
-    let memory = cgroup_file(&app.id, "memory", "memory.limit_in_bytes", "memory.max");
+    let memory = app.cgroup_file("memory", "memory.limit_in_bytes", "memory.max");
     assert_eq!(memory, (64 << 20).to_string());
-    assert_eq!(cgroup_file(&app.id, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+    assert_eq!(app.cgroup_file("cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        assert_eq!(cgroup_file(&app.id, "", "", "cpu.max"), "20000 100000");
+        assert_eq!(app.cgroup_file("", "", "cpu.max"), "20000 100000");
     } else {
-        assert_eq!(cgroup_file(&app.id, "cpu", "cpu.shares", ""), "512");
-        assert_eq!(cgroup_file(&app.id, "cpu", "cpu.cfs_quota_us", ""), "20000");
+        assert_eq!(app.cgroup_file("cpu", "cpu.shares", ""), "512");
+        assert_eq!(app.cgroup_file("cpu", "cpu.cfs_quota_us", ""), "20000");
     }
     let told = app.status().await.resources.unwrap().linux.unwrap();
     assert_eq!((told.cpu_shares, told.cpu_quota, told.cpu_period), (512, 20_000, 100_000));

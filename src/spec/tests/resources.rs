@@ -47,8 +47,9 @@ fn resources_are_set_where_given() {
 #[test]
 fn resources_that_cannot_be_are_refused() {
     type Set = fn(&mut cri::LinuxContainerResources);
-    let cases: [(&str, Set); 11] = [
+    let cases: [(&str, Set); 13] = [
         ("cpu_period", |r| r.cpu_period = -1),
+        ("cpu_quota", |r| r.cpu_quota = -2),
         ("cpu_shares", |r| r.cpu_shares = -5),
         ("memory_limit_in_bytes", |r| r.memory_limit_in_bytes = -2),
         ("memory_swap_limit_in_bytes", |r| r.memory_swap_limit_in_bytes = i64::MIN),
@@ -58,6 +59,9 @@ fn resources_that_cannot_be_are_refused() {
         ("cpuset_cpus", |r| r.cpuset_cpus = "a".into()),
         ("cpuset_mems", |r| r.cpuset_mems = "0\0".into()),
         ("unified[\"a/b\"]", |r| r.unified = [("a/b".to_owned(), "1".to_owned())].into()),
+        ("hugepage_limits[0].page_size", |r| {
+            r.hugepage_limits = vec![cri::HugepageLimit { page_size: "../2MB".into(), limit: 1 }];
+        }),
         ("hugepage_limits[0].limit", |r| {
             r.hugepage_limits = vec![cri::HugepageLimit { page_size: "2MB".into(), limit: u64::MAX }];
         }),

@@ -48,3 +48,11 @@ pub fn code_of<T: std::fmt::Debug>(answer: Result<Response<T>, Status>) -> (Code
         Err(status) => (status.code(), status.message().to_owned()),
     }
 }
+
+/// Asserts that a hostile request was refused over its field, in a text of bearable length.
+#[track_caller]
+pub fn assert_field(error: &Status, field: &str) {
+    assert_eq!(error.code(), Code::InvalidArgument, "{field}: {error:?}");
+    assert!(error.message().contains(field), "should name {field}: {error:?}");
+    assert!(error.message().len() < 4096, "{} bytes about {field}", error.message().len());
+}

@@ -13,6 +13,7 @@ use containerd_client::services::v1::snapshots::{Kind, ListSnapshotsRequest};
 use containerd_client::services::v1::tasks_client::TasksClient;
 use futures::TryStreamExt as _;
 
+use super::record::spec_of;
 use super::{Node, request};
 
 /// For what ends by itself, a moment after the call that ended it: a shim's process, a lazily unmounted folder.
@@ -37,9 +38,7 @@ impl Made {
 
 /// The path of a sandbox's network namespace, out of containerd's record of it.
 async fn netns_of(node: &Node, id: &str) -> Option<String> {
-    let get = api::GetContainerRequest { id: id.to_owned() };
-    let answer = ContainersClient::new(node.containerd()).get(request(get)).await.ok()?;
-    let spec: serde_json::Value = serde_json::from_slice(&answer.into_inner().container?.spec?.value).ok()?;
+    let spec = spec_of(node, id).await?;
     let namespaces = spec["linux"]["namespaces"].as_array()?;
     let network = namespaces.iter().find(|namespace| namespace["type"] == "network")?;
     network["path"].as_str().filter(|path| !path.starts_with("/proc/")).map(str::to_owned)

@@ -7,10 +7,11 @@ mod lab;
 mod leaks;
 mod node;
 mod pod;
+mod record;
 mod trial;
 mod wait;
 
-pub use client::{code_of, request};
+pub use client::{assert_field, code_of, request};
 pub use container::{Container, ContainerBuilder, Output, Shell};
 pub use lab::Lab;
 pub use leaks::anywhere as left_anywhere;
