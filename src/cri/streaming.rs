@@ -45,11 +45,11 @@ impl RuntimeService {
     }
 
     pub(super) fn port_forward_url(&self, request: cri::PortForwardRequest) -> Result<String, Status> {
-        for (n, port) in request.port.iter().enumerate() {
-            if !(1..=i32::from(u16::MAX)).contains(port) {
-                return Err(field::error(format!("port[{n}]"), format!("{port} is no port")).into());
-            }
-        }
+        let ports = request.port.iter().enumerate().map(|(n, port)| match u16::try_from(*port) {
+            Ok(port @ 1..) => Ok(port),
+            _ => Err(field::error(format!("port[{n}]"), format!("{port} is no port"))),
+        });
+        let ports = ports.collect::<Result<Vec<_>, _>>()?;
         let sandbox = self.sandboxes().find(id("pod_sandbox_id", &request.pod_sandbox_id)?)?;
         sandbox.pause_pid()?;
         let sandboxes = self.sandboxes().clone();
@@ -60,7 +60,7 @@ impl RuntimeService {
                 dialed.map_err(|error: SandboxError| io::Error::other(chain(&error)))
             })
         });
-        Ok(self.streaming.url(Work::PortForward(Forward { dial }))?)
+        Ok(self.streaming.url(Work::PortForward(Forward { dial, ports }))?)
     }
 }
 

@@ -1,8 +1,9 @@
-//! remotecommand: exec and attach, in the versions 1 to 4 that clients choose from (k8s.io/cri-streaming
+//! remotecommand: exec and attach, in the versions 1 to 5 that clients choose from (k8s.io/cri-streaming
 //! pkg/streaming/remotecommand).
 //!
-//! A client opens a stream for each that it asked for, and one more for errors. From version 3 on a terminal's size
-//! comes through a fifth; in version 4 the error stream tells the outcome as JSON, before that as text.
+//! There is a stream for each that was asked for, and one more for errors. From version 3 on a terminal's size comes
+//! through a fifth; from version 4 on the error stream tells the outcome as JSON, before that as text. Over SPDY a
+//! client opens them, over WebSocket they are channels that are there from the beginning.
 
 use std::time::Duration;
 
@@ -13,13 +14,18 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::spdy::{self, Limits, Sender, Status};
+use super::spdy::{self, Status};
+use super::stream::{Receiver, Sender};
+use super::websocket::{self, Codec, Dialect, HalfClose};
 use super::work::{Command, Input, Output, Size, Streams, Wants};
 
 /// How long a client may take to open its streams (contract §5).
 const OPENING: Duration = Duration::from_secs(30);
 /// Bytes that may wait for the end of a size's JSON.
 const MAX_SIZE: usize = 1 << 10;
+
+/// A WebSocket's channels, in this order from 0: input, the two outputs, errors, sizes.
+const CHANNELS: u8 = 5;
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,16 +34,8 @@ pub enum Version {
     V2,
     V3,
     V4,
-}
-
-impl Version {
-    /// As clients call them, ours in the order of our liking.
-    pub const NAMES: [(&str, Self); 4] = [
-        ("v4.channel.k8s.io", Self::V4),
-        ("v3.channel.k8s.io", Self::V3),
-        ("v2.channel.k8s.io", Self::V2),
-        ("channel.k8s.io", Self::V1),
-    ];
+    /// As the fourth; a client can end its input. Over WebSocket alone: SPDY's streams always could.
+    V5,
 }
 
 /// All of a client's streams.
@@ -48,8 +46,14 @@ struct Opened {
     _sizes: Option<AbortOnDropHandle<()>>,
 }
 
+/// Who ended a session.
+enum Ended {
+    Command,
+    Client,
+}
+
 /// Serves one command over an upgraded connection, to its end.
-pub async fn serve_spdy<T>(io: T, version: Version, command: Command, limits: Limits)
+pub async fn serve_spdy<T>(io: T, version: Version, command: Command, limits: spdy::Limits)
 where
     T: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -57,17 +61,9 @@ where
     let mut driver = AbortOnDropHandle::new(tokio::spawn(driver));
     match timeout(OPENING, open(&mut connection, version, command.wants)).await {
         Ok(Some(opened)) => {
-            let Opened { streams, mut error, _sizes } = opened;
-            let outcome = tokio::select! {
-                outcome = (command.run)(streams) => outcome,
-                _ = &mut driver => {
-                    tracing::debug!("a client left its session");
-                    return;
-                }
-            };
-            // A client that is gone does not want to know.
-            let _ = error.send(Bytes::from(status(version, outcome))).await;
-            error.finish();
+            if let Ended::Client = talk(command, version, opened, &mut driver).await {
+                return;
+            }
         }
         Ok(None) => tracing::debug!("a client left before it had opened its streams"),
         Err(_) => tracing::debug!("a client did not open its streams within {OPENING:?}"),
@@ -76,6 +72,76 @@ where
     if let Ok(Err(error)) = driver.await {
         tracing::debug!(%error, "a streaming connection ended");
     }
+}
+
+/// The same over channels.
+pub async fn serve_channels<T>(
+    io: T,
+    version: Version,
+    codec: Codec,
+    command: Command,
+    limits: websocket::Limits,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let half_close = if version >= Version::V5 { HalfClose::Spoken } else { HalfClose::Unknown };
+    let (driver, connection, channels) =
+        websocket::serve(io, Dialect { codec, half_close }, CHANNELS, limits);
+    let mut driver = AbortOnDropHandle::new(tokio::spawn(driver));
+    let Some(mut opened) = take_channels(channels, command.wants) else { return };
+    // Clients wait for a first message; that there is one they take for the beginning.
+    if opened.greet().await.is_err() {
+        return;
+    }
+    if let Ended::Command = talk(command, version, opened, &mut driver).await {
+        connection.close();
+        if let Ok(Err(error)) = driver.await {
+            tracing::debug!(%error, "a streaming connection ended");
+        }
+    }
+}
+
+/// Runs the command, and tells the client how it ended.
+async fn talk(command: Command, version: Version, opened: Opened, left: impl Future) -> Ended {
+    let Opened { streams, mut error, _sizes } = opened;
+    let outcome = tokio::select! {
+        outcome = (command.run)(streams) => outcome,
+        _ = left => {
+            tracing::debug!("a client left its session");
+            return Ended::Client;
+        }
+    };
+    // A client that is gone does not want to know.
+    let _ = error.send(Bytes::from(status(version, outcome))).await;
+    error.finish();
+    Ended::Command
+}
+
+impl Opened {
+    /// Says nothing, on the first channel on which something may be said.
+    async fn greet(&mut self) -> std::io::Result<()> {
+        let Streams { stdout, stderr, .. } = &mut self.streams;
+        match stdout.as_mut().or(stderr.as_mut()) {
+            Some(output) => output.send(Bytes::new()).await,
+            None => self.error.send(Bytes::new()).await,
+        }
+    }
+}
+
+/// Puts the channels into their places; those that were not asked for are not listened to. `None` if there are fewer
+/// than [`CHANNELS`].
+fn take_channels(channels: Vec<(websocket::Receiver, websocket::Sender)>, wants: Wants) -> Option<Opened> {
+    let ends = channels.into_iter().map(|(r, s)| (Receiver::Channel(r), Sender::Channel(s)));
+    let [stdin, stdout, stderr, error, sizes]: [_; CHANNELS as usize] =
+        ends.collect::<Vec<_>>().try_into().ok()?;
+    let mut streams = Streams {
+        stdin: wants.stdin.then(|| Input::new(stdin)),
+        stdout: wants.stdout.then_some(Output(stdout.1)),
+        stderr: wants.stderr.then_some(Output(stderr.1)),
+        sizes: None,
+    };
+    let sizes = wants.tty.then(|| follow_sizes(Input::new(sizes), &mut streams));
+    Some(Opened { streams, error: error.1, _sizes: sizes })
 }
 
 /// Takes the streams that were asked for, in whatever order they come. `None`: the client is gone.
@@ -95,20 +161,23 @@ async fn open(connection: &mut spdy::Connection, version: Version, wants: Wants)
         };
         let name = missing.swap_remove(place);
         let (receiver, sender) = request.accept();
+        let (receiver, sender) = (Receiver::Spdy(receiver), Sender::Spdy(sender));
         match name {
             "error" => error = Some(sender),
             "stdout" => streams.stdout = Some(Output(sender)),
             "stderr" => streams.stderr = Some(Output(sender)),
-            "stdin" => streams.stdin = Some(Input { receiver, sender }),
-            _ => {
-                let (told, latest) = watch::channel(None);
-                streams.sizes = Some(latest);
-                let reading = read_sizes(Input { receiver, sender }, told);
-                sizes = Some(AbortOnDropHandle::new(tokio::spawn(reading)));
-            }
+            "stdin" => streams.stdin = Some(Input::new((receiver, sender))),
+            _ => sizes = Some(follow_sizes(Input::new((receiver, sender)), &mut streams)),
         }
     }
     Some(Opened { streams, error: error?, _sizes: sizes })
+}
+
+/// Lets the streams know the sizes that a client tells.
+fn follow_sizes(client: Input, streams: &mut Streams) -> AbortOnDropHandle<()> {
+    let (told, latest) = watch::channel(None);
+    streams.sizes = Some(latest);
+    AbortOnDropHandle::new(tokio::spawn(read_sizes(client, told)))
 }
 
 async fn read_sizes(mut client: Input, told: watch::Sender<Option<Size>>) {

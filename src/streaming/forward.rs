@@ -1,20 +1,26 @@
-//! Port-forward over SPDY: for each connection a stream of data and one of errors, paired by `requestID`, or by their
-//! numbers where old clients give none (k8s.io/cri-streaming pkg/streaming/portforward).
+//! Port-forward (k8s.io/cri-streaming pkg/streaming/portforward).
 //!
-//! A client ends the whole session when the error stream says anything, so nothing is said there: a connection that
-//! fails is reset, alone (kubernetes#74551).
+//! Over SPDY there is for each connection a stream of data and one of errors, paired by `requestID`, or by their numbers
+//! where old clients give none. A client ends the whole session when the error stream says anything, so nothing is said
+//! there: a connection that fails is reset, alone (kubernetes#74551).
+//!
+//! Over a WebSocket's channels there is one connection for each port that was asked for beforehand, and two channels for
+//! it: data and errors, each with the port as two bytes, the lower first, in front. The session ends with the last
+//! connection.
 
 use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::spdy::{self, Limits, Receiver, Request, Sender, Status};
+use super::spdy::{self, Request, Status};
+use super::stream::{Receiver, Sender};
+use super::websocket::{self, Codec, Dialect, HalfClose};
 use super::work::{Dial, Forward};
 
 /// The protocol's only version.
@@ -23,12 +29,16 @@ pub const PROTOCOL: &str = "portforward.k8s.io";
 const PAIRING: Duration = Duration::from_secs(30);
 /// How long a connection in the pod may take to be made: a full backlog holds it up.
 const DIALING: Duration = Duration::from_secs(30);
+/// How long a client may go on to talk to a port that has said all, where it cannot be told so (contract §5).
+const GRACE: Duration = Duration::from_secs(1);
+/// Ports of one session over channels: two channels each, of which a byte has the number.
+const MAX_PORTS: usize = 127;
 /// Bytes read from the pod at once.
 const READ: usize = 32 << 10;
 
 /// One stream of a pair, until the other comes. It is open: clients wait for that before they ask for the other.
 struct Half {
-    stream: (Receiver, Sender),
+    stream: (spdy::Receiver, spdy::Sender),
     kind: Kind,
     until: Instant,
 }
@@ -36,8 +46,8 @@ struct Half {
 /// Both streams of a connection.
 struct Pair {
     port: u16,
-    data: (Receiver, Sender),
-    error: (Receiver, Sender),
+    data: (spdy::Receiver, spdy::Sender),
+    error: (spdy::Receiver, spdy::Sender),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +57,7 @@ enum Kind {
 }
 
 /// Serves one client over an upgraded connection, to its end.
-pub async fn serve_spdy<T>(io: T, forward: Forward, limits: Limits)
+pub async fn serve_spdy<T>(io: T, forward: Forward, limits: spdy::Limits)
 where
     T: AsyncRead + AsyncWrite + Send + 'static,
 {
@@ -67,7 +77,7 @@ where
             request = connection.accept() => match request {
                 Some(request) => {
                     if let Some(pair) = pair(&mut halves, request) {
-                        connections.spawn(connect(forward.dial.clone(), pair));
+                        connections.spawn(serve_pair(forward.dial.clone(), pair));
                     }
                 }
                 None => break,
@@ -129,28 +139,82 @@ fn refuse<T>(request: Request, why: &str) -> Option<T> {
     None
 }
 
-/// One connection, from its streams to its end.
-async fn connect(dial: Dial, pair: Pair) {
+/// One connection, from its streams to its end. Streams that end unfinished are reset.
+async fn serve_pair(dial: Dial, pair: Pair) {
     let Pair { port, data: (receiver, sender), error: (_errors, mut error) } = pair;
-    let dialed = tokio::time::timeout(DIALING, dial(port));
-    match dialed.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(stream) => {
-            if let Err(why) = relay(stream, receiver, sender).await {
-                tracing::debug!(port, %why, "a forwarded connection broke");
-            }
-        }
-        Err(why) => {
-            tracing::info!(port, %why, "a port of a pod cannot be reached");
-            sender.reset(Status::CANCEL);
+    // Told where it happened; the client learns it from the reset.
+    let _ = connect(&dial, port, Receiver::Spdy(receiver), Sender::Spdy(sender)).await;
+    error.finish();
+}
+
+impl Forward {
+    /// Whether channels are enough for it.
+    ///
+    /// # Errors
+    /// What to tell the client.
+    pub(super) fn check_channels(&self) -> Result<(), &'static str> {
+        match self.ports.len() {
+            0 => Err("no port was asked for, and channels cannot name any: use SPDY, or its tunnel"),
+            1..=MAX_PORTS => Ok(()),
+            _ => Err("more ports were asked for than there are channels: use SPDY, or its tunnel"),
         }
     }
-    error.finish();
+}
+
+/// Serves the ports that were asked for over channels, until the last connection's end.
+pub async fn serve_channels<T>(io: T, codec: Codec, forward: Forward, limits: websocket::Limits)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let channels = u8::try_from(2 * forward.ports.len()).expect("the ports were counted before the upgrade");
+    let dialect = Dialect { codec, half_close: HalfClose::Unknown };
+    let (driver, connection, channels) = websocket::serve(io, dialect, channels, limits);
+    let mut driver = AbortOnDropHandle::new(tokio::spawn(driver));
+    let mut channels = channels.into_iter();
+    let mut connections = JoinSet::new();
+    for port in forward.ports {
+        let (Some((receiver, sender)), Some((_, error))) = (channels.next(), channels.next()) else { break };
+        let data = (Receiver::Channel(receiver), Sender::Channel(sender));
+        connections.spawn(serve_port(forward.dial.clone(), port, data, Sender::Channel(error)));
+    }
+    tokio::select! {
+        () = async { while connections.join_next().await.is_some() {} } => {}
+        _ = &mut driver => {
+            tracing::debug!("a client left its port-forward");
+            return;
+        }
+    }
+    connection.close();
+    if let Ok(Err(error)) = driver.await {
+        tracing::debug!(%error, "a port-forward's connection ended");
+    }
+}
+
+async fn serve_port(dial: Dial, port: u16, (receiver, mut sender): (Receiver, Sender), mut error: Sender) {
+    for channel in [&mut sender, &mut error] {
+        if channel.send(Bytes::copy_from_slice(&port.to_le_bytes())).await.is_err() {
+            return;
+        }
+    }
+    if let Err(why) = connect(&dial, port, receiver, sender).await {
+        // A client that is gone does not want to know.
+        let _ = error.send(Bytes::from(format!("port {port} cannot be forwarded: {why}"))).await;
+    }
+}
+
+/// Connects, and passes on what either side says.
+async fn connect(dial: &Dial, port: u16, receiver: Receiver, sender: Sender) -> io::Result<()> {
+    let dialed = timeout(DIALING, dial(port)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let stream = dialed.inspect_err(|why| tracing::info!(port, %why, "a port of a pod cannot be reached"))?;
+    let relayed = relay(stream, receiver, sender).await;
+    relayed.inspect_err(|why| tracing::debug!(port, %why, "a forwarded connection broke"))
 }
 
 /// Copies both ways; each direction ends for itself. What either side breaks ends both.
 async fn relay(stream: tokio::net::TcpStream, mut receiver: Receiver, mut sender: Sender) -> io::Result<()> {
     // Best effort: it only makes small answers faster.
     let _ = stream.set_nodelay(true);
+    let tells_its_end = sender.tells_its_end();
     let (mut read, mut write) = stream.into_split();
     let to_pod = async {
         while let Some(bytes) = receiver.chunk().await? {
@@ -169,5 +233,14 @@ async fn relay(stream: tokio::net::TcpStream, mut receiver: Receiver, mut sender
             sender.send(buffer.split().freeze()).await?;
         }
     };
-    tokio::try_join!(to_pod, from_pod).map(|_| ())
+    if tells_its_end {
+        return tokio::try_join!(to_pod, from_pod).map(|_| ());
+    }
+    tokio::pin!(to_pod, from_pod);
+    let mut said = false;
+    tokio::select! {
+        ended = &mut to_pod => ended?,
+        ended = &mut from_pod => { said = true; ended?; }
+    }
+    if said { timeout(GRACE, to_pod).await.unwrap_or(Ok(())) } else { from_pod.await }
 }

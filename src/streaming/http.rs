@@ -17,6 +17,7 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 /// A request to upgrade.
 #[derive(Debug, Default)]
 pub struct Head {
+    pub method: String,
     /// Without its query.
     pub path: String,
     headers: Vec<(String, String)>,
@@ -111,13 +112,20 @@ impl Head {
         let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
         let headers = request.headers.iter().map(|header| (header.name.to_owned(), text(header.value)));
         let path = path.split('?').next().unwrap_or_default().to_owned();
-        Ok(Some((length, Self { path, headers: headers.collect(), rest: Bytes::new() })))
+        let method = request.method.unwrap_or_default().to_owned();
+        Ok(Some((length, Self { method, path, headers: headers.collect(), rest: Bytes::new() })))
     }
 
     /// All values of that name, each at its commas taken apart.
     pub fn list<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = self.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name));
         named.flat_map(|(_, value)| value.split(',')).map(str::trim).filter(|item| !item.is_empty())
+    }
+
+    /// The first value of that name, as it stands.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let mut named = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        named.next().map(|(_, value)| value.as_str())
     }
 
     /// Whether it asks to go on in that protocol.
@@ -131,7 +139,7 @@ impl Head {
 pub async fn switch(
     io: &mut (impl AsyncWrite + Unpin),
     protocol: &str,
-    headers: &[(&str, &str)],
+    headers: &[(&str, String)],
 ) -> std::io::Result<()> {
     let mut answer =
         format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n");

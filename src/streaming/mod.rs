@@ -5,7 +5,8 @@
 //! server.rs   token → work → upgrade      command.rs  exec and attach: streams, sizes, outcome
 //! token.rs    single use, short-lived     forward.rs  port-forward: pairs of streams
 //! http.rs     one request, one answer     work.rs     what is to be done, and the client's ends of streams
-//! spdy/       the transport
+//! upgrade.rs  which transport, which      stream.rs   one stream, whichever transport carries it
+//!             protocol                    spdy/, websocket/  the transports
 //! ```
 
 mod command;
@@ -14,7 +15,10 @@ mod forward;
 mod http;
 mod server;
 pub mod spdy;
+mod stream;
 mod token;
+mod upgrade;
+mod websocket;
 mod work;
 
 pub use error::StreamingError;

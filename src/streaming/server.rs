@@ -5,33 +5,30 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt as _, join};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, join};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::StreamingError;
-use super::command::{self, Version};
-use super::forward;
 use super::http::{Head, Refusal, switch};
-use super::spdy::Limits;
 use super::token::Tokens;
+use super::upgrade::{Transport, Upgrade};
+use super::websocket::Tunnel;
 use super::work::Work;
+use super::{command, forward, spdy, websocket};
 use crate::config::StreamingConfig;
 
 /// Connections at once: each pod's kubelet probes and people's sessions together stay far below.
 const MAX_CONNECTIONS: usize = 4096;
-/// How SPDY is called in an upgrade.
-const SPDY: &str = "SPDY/3.1";
-/// Where clients and servers of SPDY name versions.
-const PROTOCOL_HEADER: &str = "X-Stream-Protocol-Version";
 
 /// Issues URLs. Cheap to clone.
 #[derive(Clone)]
 pub struct Streaming {
     address: SocketAddr,
-    limits: Limits,
+    spdy: spdy::Limits,
+    websocket: websocket::Limits,
     tokens: Arc<Tokens<Work>>,
 }
 
@@ -45,8 +42,9 @@ impl Streaming {
         let failed = |source| StreamingError::Bind { address: wanted, source };
         let listener = TcpListener::bind(wanted).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let limits = Limits { idle: config.idle_timeout, ..Limits::default() };
-        Ok((Self { address, limits, tokens: Arc::default() }, listener))
+        let spdy = spdy::Limits { idle: config.idle_timeout, ..Default::default() };
+        let websocket = websocket::Limits { idle: config.idle_timeout, ..Default::default() };
+        Ok((Self { address, spdy, websocket, tokens: Arc::default() }, listener))
     }
 
     /// A URL that does the work for whoever comes first, within a minute.
@@ -118,31 +116,45 @@ impl Streaming {
     }
 
     async fn upgrade(self, mut stream: TcpStream, head: Head, work: Work) {
-        let chosen = if head.upgrades_to(SPDY) {
-            choose(&head, &work)
-        } else {
-            Err(Refusal::new("426 Upgrade Required", "only an upgrade to SPDY/3.1 is served")
-                .with("Upgrade", SPDY))
-        };
-        let (name, version) = match chosen {
-            Ok(chosen) => chosen,
+        let upgrade = match Upgrade::choose(&head, &work) {
+            Ok(upgrade) => upgrade,
             Err(refusal) => {
                 tracing::debug!(?refusal, "a streaming request is refused");
                 let _ = refusal.send(&mut stream).await;
                 return;
             }
         };
-        if let Err(error) = switch(&mut stream, SPDY, &[(PROTOCOL_HEADER, name)]).await {
+        if let Err(error) = switch(&mut stream, upgrade.name, &upgrade.headers).await {
             tracing::debug!(%error, "a client left during its upgrade");
             return;
         }
         let (read, write) = stream.into_split();
         let io = join(std::io::Cursor::new(head.rest).chain(read), write);
-        match work {
-            Work::Exec(command) | Work::Attach(command) => {
-                command::serve_spdy(io, version, command, self.limits).await;
+        self.serve_work(io, upgrade, work).await;
+    }
+
+    async fn serve_work<T>(&self, io: T, upgrade: Upgrade, work: Work)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Upgrade { transport, version, .. } = upgrade;
+        match (work, transport) {
+            (Work::Exec(command) | Work::Attach(command), Transport::Channels(codec)) => {
+                command::serve_channels(io, version, codec, command, self.websocket).await;
             }
-            Work::PortForward(forward) => forward::serve_spdy(io, forward, self.limits).await,
+            (Work::Exec(command) | Work::Attach(command), _) => {
+                command::serve_spdy(io, version, command, self.spdy).await;
+            }
+            (Work::PortForward(forward), Transport::Channels(codec)) => {
+                forward::serve_channels(io, codec, forward, self.websocket).await;
+            }
+            (Work::PortForward(forward), Transport::Tunnel) => {
+                let tunnel = Tunnel::new(io, &self.websocket).await;
+                forward::serve_spdy(tunnel, forward, self.spdy).await;
+            }
+            (Work::PortForward(forward), Transport::Spdy) => {
+                forward::serve_spdy(io, forward, self.spdy).await;
+            }
         }
     }
 }
@@ -154,22 +166,4 @@ fn kind(work: &Work) -> &'static str {
         Work::Attach(_) => "attach",
         Work::PortForward(_) => "portforward",
     }
-}
-
-/// The first protocol that the client names and we speak. The version means nothing to a port-forward.
-fn choose(head: &Head, work: &Work) -> Result<(&'static str, Version), Refusal> {
-    let ours: &[_] = match work {
-        Work::Exec(_) | Work::Attach(_) => &Version::NAMES,
-        Work::PortForward(_) => &[(forward::PROTOCOL, Version::V1)],
-    };
-    let mut theirs = head.list(PROTOCOL_HEADER).peekable();
-    if theirs.peek().is_none() {
-        return Err(Refusal::bad_request(format!("the header {PROTOCOL_HEADER} is missing")));
-    }
-    let chosen = theirs.find_map(|wanted| ours.iter().find(|(name, _)| *name == wanted));
-    chosen.copied().ok_or_else(|| {
-        let names: Vec<_> = ours.iter().map(|(name, _)| *name).collect();
-        Refusal::new("403 Forbidden", "none of the protocols asked for is spoken")
-            .with("X-Accepted-Stream-Protocol-Versions", names.join(", "))
-    })
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::spdy;
+use super::stream::{Receiver, Sender};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -41,6 +41,8 @@ pub struct Wants {
 pub struct Forward {
     /// Connects to a port of the pod.
     pub dial: Dial,
+    /// Those that were asked for beforehand. A client that can name ports itself need not keep to them.
+    pub ports: Vec<u16>,
 }
 
 /// Connects to a port.
@@ -66,17 +68,21 @@ pub struct Size {
 
 /// What a client says. Dropping it tells the client to say no more: not before, for clients take that as the end.
 pub struct Input {
-    pub(super) receiver: spdy::Receiver,
-    pub(super) sender: spdy::Sender,
+    pub(super) receiver: Receiver,
+    pub(super) sender: Sender,
 }
 
 impl Input {
+    pub(super) fn new((receiver, sender): (Receiver, Sender)) -> Self {
+        Self { receiver, sender }
+    }
+
     /// The next bytes; `None` after the last.
     ///
     /// # Errors
     /// The client went away without saying that this was all.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-        Ok(self.receiver.chunk().await?)
+        self.receiver.chunk().await
     }
 }
 
@@ -87,7 +93,7 @@ impl Drop for Input {
 }
 
 /// What a client hears. Dropping it tells the client that this was all.
-pub struct Output(pub(super) spdy::Sender);
+pub struct Output(pub(super) Sender);
 
 impl Output {
     /// Sends all of it, when the client has room.
@@ -95,7 +101,7 @@ impl Output {
     /// # Errors
     /// The client went away.
     pub async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
-        Ok(self.0.send(bytes).await?)
+        self.0.send(bytes).await
     }
 }
 

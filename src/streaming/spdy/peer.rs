@@ -95,6 +95,7 @@ impl<T: AsyncRead + AsyncWrite> Peer<T> {
     pub async fn say(&mut self) {
         let bytes = std::mem::take(&mut self.script.bytes);
         self.write.write_all(&bytes).await.unwrap();
+        self.write.flush().await.unwrap();
     }
 
     pub async fn hear(&mut self) -> Heard {

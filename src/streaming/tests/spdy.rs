@@ -1,69 +1,11 @@
-use std::io;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::spdy::peer::{Heard, Peer};
-use super::*;
-use crate::config::StreamingConfig;
-
-async fn server() -> (Streaming, DropGuard) {
-    let idle_timeout = Duration::from_secs(60);
-    let config = StreamingConfig { address: Ipv4Addr::LOCALHOST.into(), port: 0, idle_timeout };
-    let (streaming, listener) = Streaming::bind(&config).await.unwrap();
-    let stop = CancellationToken::new();
-    tokio::spawn(streaming.clone().serve(listener, stop.clone()));
-    (streaming, stop.drop_guard())
-}
-
-/// A command that says what it hears, and ends with 3.
-fn echo() -> Work {
-    let wants = Wants { stdin: true, stdout: true, stderr: false, tty: false };
-    let run = |mut streams: Streams| async move {
-        let mut output = streams.stdout.take().unwrap();
-        while let Some(bytes) = streams.stdin.as_mut().unwrap().chunk().await.unwrap() {
-            output.send(bytes).await.unwrap();
-        }
-        Ok(3)
-    };
-    Work::Exec(Command { wants, run: Box::new(move |streams| Box::pin(run(streams))) })
-}
-
-/// Forwards everything to one port; port 1 is refused.
-fn forward(to: u16) -> Work {
-    let dial: Dial = Arc::new(move |port| {
-        Box::pin(async move {
-            match port {
-                1 => Err(io::Error::from(io::ErrorKind::ConnectionRefused)),
-                _ => TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await,
-            }
-        })
-    });
-    Work::PortForward(Forward { dial })
-}
-
-/// Sends a request, with these headers; the connection, and the answer's head.
-async fn ask(url: &str, headers: &str) -> (TcpStream, String) {
-    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
-    let mut stream = TcpStream::connect(host).await.unwrap();
-    let request = format!("POST /{path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
-    // In two pieces, as a network may deliver them.
-    let (first, second) = request.split_at(request.len() / 2);
-    stream.write_all(first.as_bytes()).await.unwrap();
-    stream.write_all(second.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => answer.push(byte),
-            Err(_) => break,
-        }
-    }
-    (stream, String::from_utf8(answer).unwrap())
-}
+use super::super::spdy::peer::{Heard, Peer};
+use super::{ask, echo, forward, server};
 
 async fn spdy(url: &str, protocol: &str) -> Peer<TcpStream> {
     let headers = format!(
@@ -111,34 +53,10 @@ async fn a_command_is_served_once() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_an_upgrade_is_said() {
-    let (streaming, _stop) = server().await;
-    let upgrade = "Connection: keep-alive, Upgrade\r\nUpgrade: SPDY/3.1\r\n";
-    let unknown = format!("{upgrade}X-Stream-Protocol-Version: v9.example\r\n");
-    let bomb = format!("X: {}\r\n", "x".repeat(20_000));
-    let many = "X: y\r\n".repeat(100);
-    for (headers, status) in [
-        ("", "426"),
-        ("Connection: Upgrade\r\nUpgrade: h2c\r\n", "426"),
-        (upgrade, "400"),
-        (&unknown, "403"),
-        ("no header\r\n", "400"),
-        (&bomb, "431"),
-        (&many, "431"),
-    ] {
-        let (_, answer) = ask(&streaming.url(echo()).unwrap(), headers).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {answer}");
-    }
-    let url = streaming.url(echo()).unwrap();
-    let (_, answer) = ask(&url.replace("/exec/", "/attach/"), upgrade).await;
-    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
-}
-
-#[tokio::test]
 async fn forwarded_connections_live_for_themselves() {
     let (streaming, _stop) = server().await;
     let pod = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let url = streaming.url(forward(pod.local_addr().unwrap().port())).unwrap();
+    let url = streaming.url(forward(pod.local_addr().unwrap().port(), &[])).unwrap();
     let mut peer = spdy(&url, "portforward.k8s.io").await;
     // One by its id, one that is refused, and one of an old client.
     let pair = |port, id| {
