@@ -19,7 +19,7 @@ use crate::container::Containers;
 use crate::containerd::Containerd;
 use crate::cri::{ImageService, RuntimeService};
 use crate::error::Kind;
-use crate::events::{self, Link};
+use crate::events::{self, Hub, Link};
 use crate::image::Images;
 use crate::linux::cgroup::{self, CgroupMode};
 use crate::linux::lock;
@@ -83,6 +83,7 @@ struct Daemon {
     images: Images,
     containers: Containers,
     link: watch::Sender<Link>,
+    hub: Hub,
 }
 
 impl Daemon {
@@ -103,6 +104,7 @@ impl Daemon {
             config: config.clone(),
             containerd,
             images,
+            hub: Hub::of(&containers),
             containers,
             link: watch::Sender::new(Link::Starting),
         })
@@ -140,14 +142,18 @@ impl Daemon {
             images: self.images.clone(),
             stats: Stats::new(self.containers.clone(), self.images.clone()),
             link: self.link.subscribe(),
+            hub: self.hub.clone(),
             streaming,
         });
         let handlers = self.containers.sandboxes().handlers().clone();
         let images = ImageServiceServer::new(ImageService::new(self.images.clone(), handlers));
-        let drain = async {
+        let hub = self.hub.clone();
+        let drain = async move {
             ended_by_signal().await;
             tracing::info!("draining: calls under way may end within {DRAIN:?}");
             notify(sd_notify::NotifyState::Stopping);
+            // They would last as long as the drain.
+            hub.close();
         };
         let drained = stop.clone();
         let serving = Server::builder()

@@ -95,8 +95,8 @@ impl Plan {
         match containers.remove_all_of(&container).await {
             Ok(()) => Err(create),
             Err(undo) => {
-                container
-                    .change(|facts| facts.state = ContainerState::Unknown { started_at: Timestamp::NEVER });
+                let unknown = ContainerState::Unknown { started_at: Timestamp::NEVER };
+                containers.becomes(&container, unknown);
                 Err(ContainerError::Undo { create: Box::new(create), undo: Box::new(undo) })
             }
         }
@@ -126,7 +126,7 @@ impl Plan {
         self.containers.write_status(container, ContainerState::Created).await?;
         // Whoever stops the pod in the meantime may have missed this container.
         self.sandbox.pause_pid()?;
-        container.change(|facts| facts.state = ContainerState::Created);
+        self.containers.becomes(container, ContainerState::Created);
         Ok(())
     }
 

@@ -58,7 +58,7 @@ impl Containers {
         }
         let written = self.write_status(container, ended.clone()).await;
         let deleted = delete_task(&self.inner().containerd, container.id.as_str()).await;
-        container.change(|facts| facts.state = ended);
+        self.becomes(container, ended);
         match &deleted {
             Ok(_) => container.reaped.store(true, Ordering::Relaxed),
             Err(error) => {

@@ -57,7 +57,7 @@ impl Containers {
             containerd.start_task(container.id.as_str()).await.map_err(container.failed("start the task"))?;
         let running = ContainerState::Running { pid, started_at };
         self.write_status(container, running.clone()).await?;
-        container.change(|facts| facts.state = running);
+        self.becomes(container, running);
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl Containers {
         }
         let running = ContainerState::Running { pid, started_at: Timestamp::now() };
         self.write_status(container, running.clone()).await?;
-        container.change(|facts| facts.state = running);
+        self.becomes(container, running);
         Ok(())
     }
 
@@ -132,6 +132,6 @@ impl Containers {
         if let Err(status) = self.write_status(container, ended.clone()).await {
             tracing::warn!(container = %container.id, "{}", chain(&status));
         }
-        container.change(|facts| facts.state = ended);
+        self.becomes(container, ended);
     }
 }

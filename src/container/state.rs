@@ -1,6 +1,7 @@
 //! What a container is, and what may follow. Pure.
 
 use crate::containerd::Exit;
+use crate::sandbox::Happening;
 use crate::state::ContainerStatusFile;
 use crate::time::Timestamp;
 
@@ -181,6 +182,18 @@ impl ContainerState {
         }
     }
 
+    /// What has happened when it goes from this state to `next`.
+    pub fn happenings(&self, next: &Self) -> &'static [Happening] {
+        match (self, next) {
+            (Self::Creating, Self::Created) => &[Happening::Created],
+            (Self::Created, Self::Running { .. }) => &[Happening::Started],
+            (Self::Created | Self::Running { .. } | Self::Unknown { .. }, Self::Exited(_)) => {
+                &[Happening::Stopped]
+            }
+            _ => &[],
+        }
+    }
+
     /// In the words of a refusal.
     pub fn name(&self) -> &'static str {
         match self {
@@ -221,6 +234,19 @@ mod tests {
             assert_eq!((ending.reason.as_str(), ending.code as u32), (reason, code));
             assert_eq!(ending.started_at, Timestamp::from_nanos(5));
         }
+    }
+
+    #[test]
+    fn a_life_is_told_of_once() {
+        let ended = RUNNING.exited(exit(0), OomKilled::No);
+        assert_eq!(ContainerState::Creating.happenings(&ContainerState::Created), [Happening::Created]);
+        assert_eq!(ContainerState::Created.happenings(&RUNNING), [Happening::Started]);
+        assert_eq!(RUNNING.happenings(&ended), [Happening::Stopped]);
+        assert_eq!(ContainerState::Created.happenings(&ended), [Happening::Stopped], "its start failed");
+        assert_eq!(ended.happenings(&ended), []);
+        let unknown = ContainerState::Unknown { started_at: Timestamp::NEVER };
+        assert_eq!(unknown.happenings(&RUNNING), [], "it was told before the restart");
+        assert_eq!(ContainerState::Creating.happenings(&unknown), [], "nobody was told that it lived");
     }
 
     fn any_state() -> impl Strategy<Value = ContainerState> {

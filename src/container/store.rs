@@ -16,7 +16,7 @@ use crate::id::{ContainerId, PodId};
 use crate::image::Images;
 use crate::io::ContainerIo;
 use crate::proto::cri;
-use crate::sandbox::Sandboxes;
+use crate::sandbox::{Change, Happening, Sandboxes};
 use crate::signal::Signal;
 use crate::state::{ContainerMetadata, ContainerStatusFile, Making, Names, PrefixIndex, PrefixMatch};
 
@@ -100,8 +100,8 @@ impl Container {
         self.facts.borrow().clone()
     }
 
-    /// Changes the facts; whoever waits on them wakes.
-    pub fn change(&self, change: impl FnOnce(&mut ContainerFacts)) {
+    /// Changes the facts, but for the state: that is [`Containers::becomes`]'s.
+    pub(super) fn change(&self, change: impl FnOnce(&mut ContainerFacts)) {
         self.facts.send_modify(|facts| change(Arc::make_mut(facts)));
     }
 
@@ -188,6 +188,13 @@ impl Containers {
         entries.by_id.values().filter(made).cloned().collect()
     }
 
+    /// Every container of a pod that is not in the making.
+    pub fn made_of_pod(&self, pod: &PodId) -> Vec<Arc<Container>> {
+        let mut found = self.of_pod(pod);
+        found.retain(|container| container.facts().state != ContainerState::Creating);
+        found
+    }
+
     /// Every container of a pod, in the making or not: who takes the pod down must miss none.
     pub fn of_pod(&self, pod: &PodId) -> Vec<Arc<Container>> {
         let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
@@ -206,6 +213,30 @@ impl Containers {
             tracing::warn!(container = %container.id, "two containers of one name: {taken}");
         }
         self.insert(container);
+    }
+
+    /// Has `listener` told of every change to a pod or container: quickly, and without changing anything itself.
+    pub fn listen(&self, listener: impl Fn(&Self, Change<'_>) + Send + Sync + 'static) {
+        let inner = Arc::downgrade(&self.0);
+        self.sandboxes().changes().listen(Box::new(move |change| {
+            if let Some(inner) = inner.upgrade() {
+                listener(&Self(inner), change);
+            }
+        }));
+    }
+
+    /// Changes a container's state, and tells of it. Whoever waits for that wakes.
+    pub(super) fn becomes(&self, container: &Container, next: ContainerState) {
+        self.make_change(container, || {
+            let happenings = container.facts.borrow().state.happenings(&next);
+            container.change(|facts| facts.state = next);
+            happenings
+        });
+    }
+
+    fn make_change(&self, container: &Container, change: impl FnOnce() -> &'static [Happening]) {
+        let sandbox = self.sandboxes().entry(container.pod.as_str());
+        self.sandboxes().changes().make(container.id.as_str(), &container.pod, sandbox.as_deref(), change);
     }
 
     /// Ends what an earlier process, killed while it looked into an image, has left in containerd.
@@ -238,11 +269,16 @@ impl Containers {
 
     /// Forgets a container that is gone, and frees its name.
     pub(super) fn forget(&self, container: &Container) {
-        {
+        self.make_change(container, || {
             let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.index.remove(container.id.as_str());
             entries.by_id.remove(&container.id);
-        }
+            if container.facts.borrow().state == ContainerState::Creating {
+                &[]
+            } else {
+                &[Happening::Deleted]
+            }
+        });
         let name = container.facts().metadata.name.clone();
         self.0.making.known(&name);
         self.0.names.release(&name, &container.id);

@@ -1,9 +1,9 @@
 //! From the domain's facts to the CRI's messages.
 
-use crate::container::{Container, ContainerState};
+use crate::container::{Container, ContainerFacts, ContainerState};
 use crate::image::{FilesystemUsage, Image, Images};
 use crate::proto::cri;
-use crate::sandbox::{Sandbox, SandboxState};
+use crate::sandbox::{Sandbox, SandboxFacts, SandboxState};
 
 fn sandbox_state(state: SandboxState) -> cri::PodSandboxState {
     match state {
@@ -30,16 +30,14 @@ pub(super) fn sandbox_row(sandbox: &Sandbox) -> cri::PodSandbox {
 }
 
 /// PodSandboxStatus. The IP is the pod's as long as its network namespace stands.
-pub(super) fn sandbox_status(sandbox: &Sandbox) -> cri::PodSandboxStatus {
-    let facts = sandbox.facts();
+pub(super) fn sandbox_status(facts: &SandboxFacts, has_network: bool) -> cri::PodSandboxStatus {
     let metadata = &facts.metadata;
     let config = &metadata.config;
     let linux = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let options = linux.and_then(|context| context.namespace_options.clone()).unwrap_or_default();
-    let has_network = sandbox.has_network();
     let pod_ip = |ip: &String| cri::PodIp { ip: ip.clone() };
     cri::PodSandboxStatus {
-        id: sandbox.id.to_string(),
+        id: metadata.id.to_string(),
         metadata: config.metadata.clone(),
         state: sandbox_state(facts.state).into(),
         created_at: facts.created_at.nanos(),
@@ -85,12 +83,11 @@ pub(super) fn container_row(container: &Container, images: &Images) -> cri::Cont
 }
 
 /// ContainerStatus, from memory alone.
-pub(super) fn container_status(container: &Container, images: &Images) -> cri::ContainerStatus {
-    let facts = container.facts();
+pub(super) fn container_status(facts: &ContainerFacts, images: &Images) -> cri::ContainerStatus {
     let config = &facts.metadata.config;
     let image = ImageNames::of(&facts.metadata.image_ref, config, images);
     let mut status = cri::ContainerStatus {
-        id: container.id.to_string(),
+        id: facts.metadata.id.to_string(),
         metadata: config.metadata.clone(),
         state: container_state(&facts.state).into(),
         created_at: facts.file.created_at.nanos(),

@@ -3,6 +3,7 @@
 
 mod batch;
 mod convert;
+mod events;
 mod filter;
 mod image;
 mod lists;

@@ -7,12 +7,13 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::batch::{Batches, batches};
+use super::events::{Events, events};
 use super::{convert, lists, stats, verbose};
 use crate::config::{CgroupDriver, Config};
 use crate::container::Containers;
 use crate::containerd::Containerd;
 use crate::error::chain;
-use crate::events::Link;
+use crate::events::{Hub, Link};
 use crate::field::{self, FieldError};
 use crate::image::Images;
 use crate::pod;
@@ -36,6 +37,7 @@ pub struct RuntimeService {
     pub images: Images,
     pub stats: Stats,
     pub link: watch::Receiver<Link>,
+    pub hub: Hub,
     pub streaming: Streaming,
 }
 
@@ -184,7 +186,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         } else {
             Default::default()
         };
-        let status = Some(convert::sandbox_status(&sandbox));
+        let status = Some(convert::sandbox_status(&sandbox.facts(), sandbox.has_network()));
         Ok(Response::new(cri::PodSandboxStatusResponse { status, info, ..Default::default() }))
     }
 
@@ -259,7 +261,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         } else {
             Default::default()
         };
-        let status = Some(convert::container_status(&container, &self.images));
+        let status = Some(convert::container_status(&container.facts(), &self.images));
         Ok(Response::new(cri::ContainerStatusResponse { status, info }))
     }
 
@@ -325,6 +327,10 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         let container = self.containers.find(id("container_id", &request.into_inner().container_id)?)?;
         self.containers.reopen_log(&container).await?;
         Ok(Response::new(cri::ReopenContainerLogResponse {}))
+    }
+
+    async fn get_container_events(&self, _: Request<cri::GetEventsRequest>) -> Result<Events, Status> {
+        Ok(events(self.hub.subscribe(&self.containers), self.images.clone()))
     }
 
     async fn container_stats(

@@ -4,6 +4,7 @@ use tonic::{Code, Status};
 
 use crate::container::ContainerError;
 use crate::error::{Kind, chain};
+use crate::events::EventsError;
 use crate::field::FieldError;
 use crate::image::ImageError;
 use crate::pod::PodError;
@@ -56,7 +57,7 @@ macro_rules! into_status {
     };
 }
 
-into_status!(SandboxError, ContainerError, PodError, ImageError, StatsError, StreamingError);
+into_status!(SandboxError, ContainerError, PodError, ImageError, StatsError, StreamingError, EventsError);
 
 impl From<FieldError> for Status {
     fn from(error: FieldError) -> Self {

@@ -78,15 +78,15 @@ async fn settle_sandbox(containers: &Containers, sandbox: &Sandbox, task: Option
         (SandboxState::Unknown, Some(TaskState::Running)) if sandbox.lacks_address() => {}
         (SandboxState::Unknown, Some(TaskState::Running | TaskState::Pausing | TaskState::Paused)) => {
             let pid = task.map_or(0, |task| task.pid);
-            sandbox.change(|facts| facts.state = SandboxState::Ready { pid });
+            sandboxes.becomes(sandbox, |_| SandboxState::Ready { pid });
         }
         (SandboxState::Ready { .. }, Some(TaskState::Running | TaskState::Created)) => {}
         (SandboxState::Unknown | SandboxState::Ready { .. }, Some(TaskState::Stopped(exit))) => {
-            sandbox.change(|facts| facts.state = SandboxState::NotReady { at: exit.at });
+            sandboxes.becomes(sandbox, |_| SandboxState::NotReady { at: exit.at });
             sandboxes.pause_exited(sandbox, exit).await;
         }
         (SandboxState::Unknown | SandboxState::Ready { .. }, None) => {
-            sandbox.change(|facts| facts.state = SandboxState::NotReady { at: Timestamp::now() });
+            sandboxes.becomes(sandbox, |_| SandboxState::NotReady { at: Timestamp::now() });
         }
         _ => {}
     }

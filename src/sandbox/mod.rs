@@ -5,11 +5,13 @@
 //! teardown.rs  the one way down, idempotent: a failed run, a stop, a removal and recovery all take it
 //! store.rs     what is known of every sandbox, by id
 //! state.rs     what may follow what
+//! changes.rs   what happens, told as it happens
 //! dial.rs      a port of the pod, from inside its network
 //! ```
 //!
 //! Invariant: the record in containerd comes before, and goes after, all else that a sandbox owns.
 
+mod changes;
 mod check;
 mod dial;
 mod error;
@@ -24,6 +26,7 @@ mod state;
 mod store;
 mod teardown;
 
+pub use changes::{Change, Changes, Happening};
 pub use error::SandboxError;
 pub use handler::{Handler, Handlers};
 pub use node::load_facts;

@@ -88,7 +88,7 @@ impl Plan {
         match sandboxes.take_down(&sandbox, Extent::Remove).await {
             Ok(()) => Err(run),
             Err(undo) => {
-                sandbox.change(|facts| facts.state = SandboxState::Unknown);
+                sandboxes.becomes(&sandbox, |_| SandboxState::Unknown);
                 Err(SandboxError::Undo { run: Box::new(run), undo: Box::new(undo) })
             }
         }
@@ -345,10 +345,9 @@ impl Plan {
 
     fn ready(&self, sandbox: &Sandbox, pid: u32) -> Result<(), SandboxError> {
         // An exit that was seen in between must stay seen.
-        sandbox.change(|facts| {
-            if facts.state == SandboxState::Starting {
-                facts.state = SandboxState::Ready { pid };
-            }
+        self.sandboxes.becomes(sandbox, |state| match state {
+            SandboxState::Starting => SandboxState::Ready { pid },
+            seen => seen,
         });
         sandbox.pause_pid().map(drop)
     }

@@ -1,5 +1,6 @@
 //! What a sandbox is, and what may follow. Pure.
 
+use super::Happening;
 use crate::time::Timestamp;
 
 /// A sandbox's state, with what belongs to it.
@@ -27,8 +28,9 @@ impl SandboxState {
     /// What becomes of it when everything that ran is down.
     pub fn torn_down(self, at: Timestamp) -> Self {
         match self {
-            Self::NotReady { .. } => self,
-            Self::Starting | Self::Ready { .. } | Self::Unknown => Self::NotReady { at },
+            // One that was on its way up was never shown to anybody.
+            Self::Starting | Self::NotReady { .. } => self,
+            Self::Ready { .. } | Self::Unknown => Self::NotReady { at },
         }
     }
 
@@ -37,6 +39,16 @@ impl SandboxState {
         match self {
             Self::Ready { pid } => Some(pid),
             Self::Starting | Self::NotReady { .. } | Self::Unknown => None,
+        }
+    }
+
+    /// What has happened when it goes from this state to `next`. One that recovery finds dead was told of as stopped,
+    /// or was not: it is told again.
+    pub fn happenings(self, next: Self) -> &'static [Happening] {
+        match (self, next) {
+            (Self::Starting, Self::Ready { .. }) => &[Happening::Created, Happening::Started],
+            (Self::Ready { .. } | Self::Unknown, Self::NotReady { .. }) => &[Happening::Stopped],
+            _ => &[],
         }
     }
 
@@ -69,6 +81,17 @@ mod tests {
         let at = Timestamp::from_nanos(1);
         assert_eq!(SandboxState::Unknown.pause_ended(at), SandboxState::Unknown);
         assert_eq!(SandboxState::Unknown.torn_down(at), SandboxState::NotReady { at });
+    }
+
+    #[test]
+    fn a_life_is_told_of_once() {
+        let at = Timestamp::from_nanos(1);
+        let (ready, dead) = (SandboxState::Ready { pid: 7 }, SandboxState::NotReady { at });
+        assert_eq!(SandboxState::Starting.happenings(ready), [Happening::Created, Happening::Started]);
+        assert_eq!(ready.happenings(dead), [Happening::Stopped]);
+        assert_eq!(dead.happenings(dead), []);
+        assert_eq!(SandboxState::Unknown.happenings(ready), [], "it was told before the restart");
+        assert_eq!(SandboxState::Starting.happenings(dead), [], "nobody was told that it lived");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, watch};
 
-use super::{Handlers, SandboxError, SandboxState};
+use super::{Changes, Handlers, Happening, SandboxError, SandboxState};
 use crate::config::Config;
 use crate::containerd::Containerd;
 use crate::id::PodId;
@@ -54,6 +54,7 @@ pub(super) struct Inner {
     pub handlers: Handlers,
     pub names: Arc<Names<PodId>>,
     pub making: Making<PodId, cri::RunPodSandboxRequest, SandboxError>,
+    changes: Changes,
     node: RwLock<Arc<NodeFacts>>,
     entries: RwLock<Entries>,
 }
@@ -90,8 +91,8 @@ impl Sandbox {
         state.pause_pid().ok_or_else(|| SandboxError::NotReady { id: self.id.clone(), state: state.name() })
     }
 
-    /// Changes the facts; whoever waits on them wakes.
-    pub fn change(&self, change: impl FnOnce(&mut SandboxFacts)) {
+    /// Changes the facts, but for the state: that is [`Sandboxes::becomes`]'s.
+    pub(super) fn change(&self, change: impl FnOnce(&mut SandboxFacts)) {
         self.facts.send_modify(|facts| change(Arc::make_mut(facts)));
     }
 }
@@ -113,6 +114,7 @@ impl Sandboxes {
             handlers,
             making: Making::new(names.clone()),
             names,
+            changes: Changes::default(),
             node: RwLock::new(Arc::new(node)),
             entries: RwLock::default(),
         }))
@@ -194,6 +196,21 @@ impl Sandboxes {
         self.insert(sandbox);
     }
 
+    /// Changes a sandbox's state, and tells of it.
+    pub fn becomes(&self, sandbox: &Sandbox, next: impl FnOnce(SandboxState) -> SandboxState) {
+        self.0.changes.make(sandbox.id.as_str(), &sandbox.id, Some(sandbox), || {
+            let before = sandbox.state();
+            let after = next(before);
+            sandbox.change(|facts| facts.state = after);
+            before.happenings(after)
+        });
+    }
+
+    /// What happens here, and to the containers of these pods.
+    pub fn changes(&self) -> &Changes {
+        &self.0.changes
+    }
+
     pub(super) fn insert(&self, sandbox: Arc<Sandbox>) {
         let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.index.insert(sandbox.id.as_str());
@@ -202,11 +219,12 @@ impl Sandboxes {
 
     /// Forgets a sandbox that is gone, and frees its name.
     pub(super) fn forget(&self, sandbox: &Sandbox) {
-        {
+        self.0.changes.make(sandbox.id.as_str(), &sandbox.id, Some(sandbox), || {
             let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
             entries.index.remove(sandbox.id.as_str());
             entries.by_id.remove(&sandbox.id);
-        }
+            if sandbox.state() == SandboxState::Starting { &[] } else { &[Happening::Deleted] }
+        });
         let name = sandbox.facts().metadata.name.clone();
         self.0.making.known(&name);
         self.0.names.release(&name, &sandbox.id);

@@ -43,7 +43,7 @@ impl Sandboxes {
 
     /// Notes that the pause has ended, and reaps its task.
     pub async fn pause_exited(&self, sandbox: &Sandbox, exit: Exit) {
-        sandbox.change(|facts| facts.state = facts.state.pause_ended(exit.at));
+        self.becomes(sandbox, |state| state.pause_ended(exit.at));
         let _work = sandbox.work.lock().await;
         if let Err(error) = delete_task(&self.inner().containerd, sandbox.id.as_str()).await {
             tracing::warn!(pod = %sandbox.id, "the ended pause's task stays until the sandbox is stopped: {error}");
@@ -60,7 +60,7 @@ impl Sandboxes {
         errors.keep(self.on_files(sandbox, files::unmount).await);
         errors.keep(self.unmount_images(sandbox).await);
         if errors.is_empty() {
-            sandbox.change(|facts| facts.state = facts.state.torn_down(Timestamp::now()));
+            self.becomes(sandbox, |state| state.torn_down(Timestamp::now()));
         }
         if extent == Extent::Remove && errors.is_empty() {
             self.remove_rest(sandbox, &mut errors).await;

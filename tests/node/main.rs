@@ -7,6 +7,7 @@
 mod container;
 mod crictl;
 mod errors;
+mod events;
 mod exec;
 mod harness;
 mod images;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         lists::cases(),
         stats::cases(),
         errors::cases(),
+        events::cases(),
         restart::cases(),
         serve::cases(),
         crictl::cases(),
