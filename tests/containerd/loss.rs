@@ -8,14 +8,14 @@ use cridge::signal::Signal;
 
 use crate::node::{Node, soon};
 use crate::place::Place;
+use crate::releases::Corner as _;
 use crate::running::{created, removed};
 
 pub async fn a_lost_daemon_is_told_at_once_and_found_again(shared: Place) {
     // A node of its own: the other tests need theirs.
     let release = shared.node.release.clone();
     let node = tokio::task::spawn_blocking(move || Arc::new(Node::up(&release))).await.unwrap();
-    let place = Place::new(node.clone(), "loss");
-    place.containerd.ensure_namespace().await.unwrap();
+    let place = Place::new(node.clone(), "loss").await;
     let containerd = created(&place, "survivor", &["sleep", "1000"], StdioPaths::default()).await;
     let pid = containerd.start_task("survivor").await.unwrap();
 

@@ -9,6 +9,7 @@ use cridge::containerd::{Containerd, ContainerdError, Descriptor};
 use cridge::id::{Digest, LeaseId, SnapshotKey};
 
 use super::node::Node;
+use super::releases::Corner;
 
 /// A test's own namespace on a node, with a lease that keeps its things.
 pub struct Place {
@@ -16,12 +17,15 @@ pub struct Place {
     pub containerd: Containerd,
 }
 
-impl Place {
-    pub fn new(node: Arc<Node>, name: &str) -> Self {
+impl Corner for Place {
+    async fn new(node: Arc<Node>, name: &str) -> Self {
         let containerd = Containerd::new(&node.socket(), &name.replace('_', "-"));
+        containerd.ensure_namespace().await.expect("a namespace");
         Self { node, containerd }
     }
+}
 
+impl Place {
     /// The same under a lease, so that no garbage collection gets in between.
     pub async fn leased(&self) -> Containerd {
         let lease = LeaseId::new("test");

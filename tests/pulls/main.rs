@@ -1,6 +1,4 @@
-//! Images on real containerds, the oldest release and the newest (`CRIDGE_RELEASES="1.6 1.7 2.x 2.4"` names others),
-//! from a registry of our own. Needs root: each daemon runs on a node of its own (`hack/ns`). Each test has a namespace
-//! and images of its own, so they run side by side.
+//! Images on real containerds, the oldest release and the newest (tests/support/releases.rs), from a registry of our own.
 
 mod broken;
 mod fixture;
@@ -8,6 +6,8 @@ mod good;
 #[path = "../support/node.rs"]
 mod node;
 mod registry;
+#[path = "../support/releases.rs"]
+mod releases;
 mod shared;
 
 use std::process::ExitCode;
@@ -18,37 +18,13 @@ use cridge::containerd::Containerd;
 use cridge::error::chain;
 use cridge::id::{Digest, LeaseId, SnapshotKey};
 use cridge::image::{Image, ImageError, Images, PullRequest};
-use libtest_mimic::{Arguments, Trial};
 
 use node::Node;
 use registry::Server;
+use releases::Corner;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("the tests on real containerds need root: they were not run, which is a failure");
-        return ExitCode::FAILURE;
-    }
-    let releases = std::env::var("CRIDGE_RELEASES").unwrap_or_else(|_| "1.6 2.4".into());
-    let nodes: Vec<Arc<Node>> = if arguments.list {
-        Vec::new()
-    } else {
-        releases.split_whitespace().map(|release| Arc::new(Node::up(release))).collect()
-    };
-    let trials = nodes.iter().flat_map(trials).collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    drop(nodes);
-    conclusion.exit_code()
-}
-
-fn trials(node: &Arc<Node>) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    macro_rules! trials {
-        ($($module:ident::$name:ident,)*) => {
-            $(trials.push(trial(node, stringify!($name), $module::$name));)*
-        };
-    }
-    trials! {
+    releases::run(releases::trials! {
         good::every_kind_of_manifest_and_layer_is_pulled,
         good::names_and_labels_are_the_plugins_own,
         good::what_is_there_is_not_fetched_again,
@@ -64,19 +40,6 @@ fn trials(node: &Arc<Node>) -> Vec<Trial> {
         shared::a_stream_that_breaks_is_resumed,
         shared::another_pulls_credentials_are_not_ours,
         shared::a_cancelled_pull_stops_only_what_nobody_waits_for,
-    }
-    trials
-}
-
-fn trial<F>(node: &Arc<Node>, name: &'static str, test: fn(Place) -> F) -> Trial
-where
-    F: Future<Output = ()> + 'static,
-{
-    let node = node.clone();
-    Trial::test(format!("{}::{name}", node.release), move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        runtime.block_on(async { test(Place::new(node, name).await).await });
-        Ok(())
     })
 }
 
@@ -89,14 +52,16 @@ pub struct Place {
     pub salt: String,
 }
 
-impl Place {
+impl Corner for Place {
     async fn new(node: Arc<Node>, name: &str) -> Self {
         let containerd = Containerd::new(&node.socket(), &name.replace('_', "-"));
         containerd.ensure_namespace().await.expect("a namespace");
         let salt = format!("{name} {}", node.release);
         Self { node, containerd, server: Server::start().await, salt }
     }
+}
 
+impl Place {
     pub fn images(&self) -> Images {
         self.images_with(ImageConfig::default())
     }
