@@ -43,23 +43,40 @@ impl Containerd {
             .map(drop)
     }
 
-    /// Replaces the metadata extension.
-    pub async fn set_sandbox_metadata(&self, id: &str, metadata: TypedBlob) -> Result<()> {
+    /// Replaces one extension, leaving all else; whether there is a record to have it. 1.6 keeps none.
+    pub async fn set_sandbox_extension(&self, id: &str, key: &str, value: TypedBlob) -> Result<bool> {
         let sandbox = types::Sandbox {
             sandbox_id: id.into(),
             // Not changed, as `fields` leaves it out; but containerd reads through it and dies without.
             runtime: Some(types::sandbox::Runtime::default()),
-            extensions: HashMap::from([(METADATA_KEY.into(), metadata.into())]),
+            extensions: HashMap::from([(key.into(), value.into())]),
             ..Default::default()
         };
-        let request = api::StoreUpdateRequest {
-            sandbox: Some(sandbox),
-            fields: vec![format!("extensions.{METADATA_KEY}")],
+        let request =
+            api::StoreUpdateRequest { sandbox: Some(sandbox), fields: vec![format!("extensions.{key}")] };
+        let call = Call::record("update sandbox record", &id);
+        match call.run(self.calls().sandboxes().update(request)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == Kind::Unimplemented || error.is_not_found() => Ok(false),
+            // 1.7 has no code for an absent record.
+            Err(error) if !error.is_away() && self.has_no_sandbox_record(id).await => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// That extension of every sandbox whose record has it, by id; of none on 1.6.
+    pub async fn sandbox_extensions(&self, key: &str) -> Result<HashMap<String, TypedBlob>> {
+        let object = self.namespace();
+        let call = Call::record("list sandbox records of", &object);
+        let request = api::StoreListRequest { filters: Vec::new() };
+        let sandboxes = match call.run(self.calls().sandboxes().list(request)).await {
+            Ok(answer) => answer.list,
+            Err(error) if error.kind() == Kind::Unimplemented => Vec::new(),
+            Err(error) => return Err(error),
         };
-        Call::record("update sandbox record", &id)
-            .run(self.calls().sandboxes().update(request))
-            .await
-            .map(drop)
+        let of =
+            |mut sandbox: types::Sandbox| Some((sandbox.sandbox_id, sandbox.extensions.remove(key)?.into()));
+        Ok(sandboxes.into_iter().filter_map(of).collect())
     }
 
     /// Deletes the record; one that is gone is fine, and so is a containerd without the store.

@@ -190,6 +190,16 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         Ok(Response::new(cri::PodSandboxStatusResponse { status, info, ..Default::default() }))
     }
 
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<cri::UpdatePodSandboxResourcesRequest>,
+    ) -> Reply<cri::UpdatePodSandboxResourcesResponse> {
+        let request = request.into_inner();
+        let sandbox = self.sandboxes().find(id("pod_sandbox_id", &request.pod_sandbox_id)?)?;
+        self.sandboxes().update(sandbox, request).await?;
+        Ok(Response::new(cri::UpdatePodSandboxResourcesResponse {}))
+    }
+
     async fn list_pod_sandbox(
         &self,
         request: Request<cri::ListPodSandboxRequest>,

@@ -9,16 +9,24 @@ use crate::container::{Container, ContainerState};
 use crate::containerd::Containerd;
 use crate::sandbox::{Handlers, Sandbox};
 
-/// Of a sandbox: its pid, its stored metadata and its spec.
+/// Of a sandbox: its pid, its stored metadata and its spec; resources and overhead once they were updated, which the
+/// status has no fields for.
 pub(super) async fn sandbox(sandbox: &Sandbox, containerd: &Containerd) -> HashMap<String, String> {
     let facts = sandbox.facts();
     let metadata = stored(&facts.metadata.to_json());
-    info(json!({
+    let mut told = json!({
         "pid": facts.state.pause_pid(),
         "sandboxMetadata": metadata,
         "runtimeHandler": facts.metadata.runtime_handler,
         "runtimeSpec": spec(containerd, sandbox.id.as_str()).await,
-    }))
+    });
+    let updated = [("overhead", &facts.resources.overhead), ("resources", &facts.resources.resources)];
+    for (key, resources) in updated {
+        if let Some(resources) = resources {
+            told[key] = json!({"linux": resources});
+        }
+    }
+    info(told)
 }
 
 /// Of a container: its pid, its stored metadata and its spec.

@@ -6,13 +6,13 @@ use oci_spec::runtime::Spec;
 
 use super::RecoveryError;
 use crate::container::{Container, ContainerFacts, ContainerState, Containers};
-use crate::containerd::{ContainerRecord, Containerd};
+use crate::containerd::{ContainerRecord, Containerd, TypedBlob};
 use crate::error::chain;
 use crate::sandbox::{NetworkHold, Sandbox, SandboxFacts, SandboxState};
 use crate::spec;
 use crate::state::{
     CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile, SANDBOX_METADATA_TYPE, SandboxMetadata,
-    StateError,
+    StateError, UPDATED_RESOURCES_TYPE, UpdatedResources,
 };
 use crate::time::Timestamp;
 
@@ -23,11 +23,14 @@ const CONTAINERS: &str = r#"labels."io.cri-containerd.kind"==container"#;
 /// Reads containerd's records and adopts those that are not known. A record that makes no sense is logged and left
 /// alone: recovery deletes nothing that containerd still has.
 pub async fn load(containers: &Containers, containerd: &Containerd) -> Result<(), RecoveryError> {
-    let (pods, rest) =
-        tokio::try_join!(containerd.containers(&[SANDBOXES]), containerd.containers(&[CONTAINERS]))?;
+    let (pods, rest, resources) = tokio::try_join!(
+        containerd.containers(&[SANDBOXES]),
+        containerd.containers(&[CONTAINERS]),
+        containerd.sandbox_extensions(UPDATED_RESOURCES_TYPE.0),
+    )?;
     let sandboxes = containers.sandboxes();
     for record in pods.iter().filter(|record| sandboxes.entry(&record.id).is_none()) {
-        match sandbox_of(record) {
+        match sandbox_of(record, resources.get(&record.id)) {
             Ok(sandbox) => sandboxes.adopt(Arc::new(sandbox)),
             Err(error) => tracing::warn!(pod = record.id, "left alone: {}", chain(&error)),
         }
@@ -57,17 +60,25 @@ enum Unreadable {
     Metadata(#[source] StateError),
 }
 
-fn sandbox_of(record: &ContainerRecord) -> Result<Sandbox, Unreadable> {
+/// `resources` are those of the sandbox store; where it has none, they may be in the container's record.
+fn sandbox_of(record: &ContainerRecord, resources: Option<&TypedBlob>) -> Result<Sandbox, Unreadable> {
     let key = SANDBOX_METADATA_TYPE.0;
     let blob = record.extensions.get(key).ok_or(Unreadable::NoMetadata(key))?;
     let metadata = SandboxMetadata::from_json(&blob.value).map_err(Unreadable::Metadata)?;
     // Not written down anywhere: the comparison finds the pause, or makes this NOTREADY.
     let state = SandboxState::Unknown;
+    let resources = resources.or_else(|| record.extensions.get(UPDATED_RESOURCES_TYPE.0));
+    let resources = resources.map(|blob| UpdatedResources::from_json(&blob.value)).transpose();
+    let resources = resources.unwrap_or_else(|error| {
+        tracing::warn!(pod = record.id, "its new resources are not known: {}", chain(&error));
+        None
+    });
     Ok(Sandbox::new(SandboxFacts {
         created_at: record.created_at,
         metadata,
         state,
         network: NetworkHold::Held,
+        resources: resources.unwrap_or_default(),
     }))
 }
 

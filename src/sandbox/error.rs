@@ -52,6 +52,8 @@ pub enum SandboxError {
     Image(#[source] Box<ImageError>),
     #[error("cannot make the pause's spec")]
     Spec(#[source] SpecError),
+    #[error("pod sandbox {id} cannot have such resources")]
+    Resources { id: PodId, source: SpecError },
     /// A step of the teardown failed; the others were done.
     #[error("pod sandbox {id} is not wholly down")]
     Teardown { id: PodId, source: Errors },
@@ -85,7 +87,7 @@ impl SandboxError {
             Self::Port { .. } => Kind::Unavailable,
             Self::Network { source, .. } => source.kind(),
             Self::Image(source) => source.kind(),
-            Self::Spec(source) => source.kind(),
+            Self::Spec(source) | Self::Resources { source, .. } => source.kind(),
             Self::Teardown { .. } => Kind::Internal,
             Self::Undo { run, .. } => run.kind(),
         }

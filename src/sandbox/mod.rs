@@ -4,6 +4,7 @@
 //! run.rs       check · name · record · netns · (CNI ADD beside task create) · start
 //! teardown.rs  the one way down, idempotent: a failed run, a stop, a removal and recovery all take it
 //! store.rs     what is known of every sandbox, by id
+//! update.rs    a pod's resources, remembered
 //! state.rs     what may follow what
 //! changes.rs   what happens, told as it happens
 //! dial.rs      a port of the pod, from inside its network
@@ -25,6 +26,7 @@ mod run;
 mod state;
 mod store;
 mod teardown;
+mod update;
 
 pub use changes::{Change, Changes, Happening};
 pub use error::SandboxError;

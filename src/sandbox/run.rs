@@ -72,6 +72,7 @@ impl Plan {
             metadata: self.metadata(),
             state: SandboxState::Starting,
             network: NetworkHold::Held,
+            resources: Default::default(),
         }));
         sandboxes.insert(sandbox.clone());
         let _work = sandbox.work.lock().await;

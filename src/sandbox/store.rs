@@ -13,7 +13,7 @@ use crate::id::PodId;
 use crate::image::Images;
 use crate::proto::cri;
 use crate::spec::NodeFacts;
-use crate::state::{Making, Names, PrefixIndex, PrefixMatch, SandboxMetadata};
+use crate::state::{Making, Names, PrefixIndex, PrefixMatch, SandboxMetadata, UpdatedResources};
 use crate::time::Timestamp;
 
 /// One sandbox. Its facts are replaced whole, so that a reader never sees half a change.
@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 pub struct Sandbox {
     pub id: PodId,
     facts: watch::Sender<Arc<SandboxFacts>>,
-    /// Held by whatever brings the sandbox up or down: one such operation at a time.
+    /// Held by whatever brings the sandbox up or down, or changes it: one such operation at a time.
     pub(super) work: Mutex<()>,
 }
 
@@ -33,6 +33,8 @@ pub struct SandboxFacts {
     pub metadata: SandboxMetadata,
     pub state: SandboxState,
     pub network: NetworkHold,
+    /// As last told by UpdatePodSandboxResources.
+    pub resources: UpdatedResources,
 }
 
 /// Whether the pod may still hold addresses and a network namespace. Not written down: after a restart it may.

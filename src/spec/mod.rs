@@ -33,6 +33,7 @@ pub use error::SpecError;
 pub use lsm::DEFAULT_APPARMOR_PROFILE;
 pub use pause::{PauseSpec, pause};
 pub use process::exec_process;
+pub use resources::check_resources;
 pub use seccomp::{pause_seccomp_path, seccomp_path};
 pub use stored::StoredSpec;
 pub use user::needs_passwd;

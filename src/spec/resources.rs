@@ -11,6 +11,21 @@ use crate::proto::cri;
 /// Longest list of processors or memory nodes taken: single numbers of all that Linux can have (NR_CPUS is 8192).
 const MAX_LIST: usize = 64 << 10;
 
+/// Checks resources that nothing is made of.
+///
+/// # Errors
+/// As a container's would be refused.
+pub fn check_resources(
+    at: &'static str,
+    resources: &cri::LinuxContainerResources,
+    runtime: &RuntimeConfig,
+    node: &NodeFacts,
+) -> Result<(), SpecError> {
+    let wanted = Wanted { at, resources, runtime, node };
+    wanted.apply(&mut LinuxResources::default())?;
+    wanted.oom_score_adj().map(drop)
+}
+
 /// Resources that a request asks for, and what decides whether they can be had.
 pub(super) struct Wanted<'a> {
     /// Where they are within the request, for errors.

@@ -19,6 +19,11 @@ pub const SANDBOX_METADATA_TYPE: (&str, &str) =
 pub const CONTAINER_METADATA_TYPE: (&str, &str) =
     ("io.cri-containerd.container.metadata", "github.com/containerd/cri/pkg/store/container/Metadata");
 
+/// What UpdatePodSandboxResources gave: key of the extension of a record in containerd's sandbox store (of the container
+/// record where there is no such store), and type URL of its value.
+pub const UPDATED_RESOURCES_TYPE: (&str, &str) =
+    ("updated-resources", "io.containerd.cri.v1/UpdatedResources");
+
 /// A sandbox as it was asked for, and what it got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -82,6 +87,14 @@ pub struct ContainerMetadata {
     pub unknown: serde_json::Map<String, serde_json::Value>,
 }
 
+/// The resources of a pod as last told; what was never told is not there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct UpdatedResources {
+    pub overhead: Option<cri::LinuxContainerResources>,
+    pub resources: Option<cri::LinuxContainerResources>,
+}
+
 /// What the extension holds.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -115,5 +128,19 @@ impl ContainerMetadata {
     pub fn from_json(bytes: &[u8]) -> Result<Self, StateError> {
         let versioned: Versioned<String, Self> = json::decode(bytes, || "container metadata".to_owned())?;
         Ok(versioned.metadata)
+    }
+}
+
+impl UpdatedResources {
+    /// The extension's value, which has no version.
+    pub fn to_json(&self) -> Vec<u8> {
+        json::encode(self)
+    }
+
+    /// # Errors
+    /// Bytes that no CRI plugin writes.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, StateError> {
+        serde_json::from_slice(bytes)
+            .map_err(|source| StateError::Malformed { what: "updated resources".to_owned(), source })
     }
 }

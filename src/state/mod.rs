@@ -12,7 +12,10 @@ mod status_file;
 pub use error::StateError;
 pub use index::{PrefixIndex, PrefixMatch};
 pub use making::{MakeError, Making};
-pub use metadata::{CONTAINER_METADATA_TYPE, ContainerMetadata, SANDBOX_METADATA_TYPE, SandboxMetadata};
+pub use metadata::{
+    CONTAINER_METADATA_TYPE, ContainerMetadata, SANDBOX_METADATA_TYPE, SandboxMetadata,
+    UPDATED_RESOURCES_TYPE, UpdatedResources,
+};
 pub use names::{Names, Taken};
 pub use status_file::ContainerStatusFile;
 

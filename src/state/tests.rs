@@ -41,6 +41,25 @@ fn a_containers_metadata_is_written_as_containerd_does() {
 }
 
 #[test]
+fn a_pods_new_resources_are_written_as_containerd_does() {
+    let all = UpdatedResources {
+        overhead: None,
+        resources: Some(cri::LinuxContainerResources {
+            cpu_shares: 512,
+            memory_limit_in_bytes: 64,
+            unified: [("memory.high".to_owned(), "5".to_owned())].into(),
+            ..Default::default()
+        }),
+    };
+    // What encoding/json makes of UpdatedResources in internal/cri/server/podsandbox/helpers.go (2.4).
+    let bytes = r#"{"Overhead":null,"Resources":{"cpu_shares":512,"memory_limit_in_bytes":64,"unified":{"memory.high":"5"}}}"#;
+    assert_eq!(text(&all.to_json()), bytes);
+    assert_eq!(UpdatedResources::from_json(bytes.as_bytes()).unwrap(), all);
+    assert_eq!(UpdatedResources::from_json(b"{}").unwrap(), UpdatedResources::default());
+    UpdatedResources::from_json(b"[").unwrap_err();
+}
+
+#[test]
 fn a_sandboxs_metadata_is_written_as_containerd_does() {
     let bytes = golden("sandbox");
     let mut metadata = SandboxMetadata::from_json(&bytes).unwrap();

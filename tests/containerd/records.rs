@@ -150,10 +150,14 @@ pub async fn sandbox_records_are_kept_where_there_is_a_store(place: Place) {
         created.unwrap();
         let again = containerd.create_sandbox_record("s", "pod_ns_uid_0", &runc(), blob("one")).await;
         assert_eq!(again.unwrap_err().kind(), Kind::AlreadyExists);
-        containerd.set_sandbox_metadata("s", blob("two")).await.unwrap();
-        let absent = containerd.set_sandbox_metadata("none", blob("two")).await;
-        assert!(absent.unwrap_err().is_not_found());
+        assert!(containerd.set_sandbox_extension("s", "novel", blob("two")).await.unwrap());
+        let kept = containerd.sandbox_extensions("novel").await.unwrap();
+        assert_eq!(kept, [("s".to_owned(), blob("two"))].into());
+        let metadata = containerd.sandbox_extensions("metadata").await.unwrap();
+        assert_eq!(metadata, [("s".to_owned(), blob("one"))].into());
     }
+    assert!(!containerd.set_sandbox_extension("none", "novel", blob("two")).await.unwrap());
+    assert!(containerd.sandbox_extensions("other").await.unwrap().is_empty());
     containerd.delete_sandbox_record("s").await.unwrap();
     containerd.delete_sandbox_record("s").await.unwrap();
 }

@@ -3,12 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use cridge::proto::cri as new;
-use cridge::proto::cri::image_service_client::ImageServiceClient;
-use cridge::proto::cri::runtime_service_client::RuntimeServiceClient;
 use futures::TryStreamExt as _;
 use k8s_cri::v1 as cri;
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::cases;
 use crate::harness::{Case, Container, Pod, Test, code_of, until};
@@ -32,13 +29,6 @@ pub fn cases() -> Vec<Case> {
         metrics_have_their_descriptors,
         streams_are_what_the_lists_are,
     ]
-}
-
-/// A client that knows the calls of 1.36 and later.
-fn newest(t: &Test) -> (RuntimeServiceClient<Channel>, ImageServiceClient<Channel>) {
-    let endpoint = Endpoint::from_shared(format!("unix://{}", t.node().socket().display())).unwrap();
-    let channel = endpoint.connect_lazy();
-    (RuntimeServiceClient::new(channel.clone()), ImageServiceClient::new(channel))
 }
 
 async fn busy(pod: &Pod) -> Container {
@@ -336,7 +326,7 @@ async fn metrics_have_their_descriptors(t: Test) {
 async fn streams_are_what_the_lists_are(t: Test) {
     let pod = t.pod().run().await;
     let app = pod.container("app").start().await;
-    let (mut runtime, mut images) = newest(&t);
+    let (mut runtime, mut images) = t.node().newest();
     let label_selector = HashMap::from([("test".to_owned(), t.name().to_owned())]);
 
     let filter = Some(new::PodSandboxFilter { label_selector: label_selector.clone(), ..Default::default() });

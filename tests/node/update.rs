@@ -1,5 +1,6 @@
 //! Resources that change while a container is there: in its cgroup, in its record and in its status, or in none.
 
+use cridge::proto::cri as new;
 use futures::future::join_all;
 use k8s_cri::v1 as cri;
 use k8s_cri::v1::{ContainerState, LinuxContainerResources};
@@ -23,6 +24,8 @@ pub fn cases() -> Vec<Case> {
         the_oom_score_changes_in_every_process,
         an_empty_update_changes_nothing,
         hostile_updates,
+        a_pods_resources_are_remembered,
+        hostile_updates_of_pods,
     ]
 }
 
@@ -250,4 +253,68 @@ async fn hostile_updates(t: Test) {
     assert_eq!(missing.code(), Code::NotFound, "{missing:?}");
     assert_eq!(known(&app).await, before);
     assert_eq!(limits(&app), limits_of(64 * MIB, 50_000));
+}
+
+/// What is told of a pod's resources: (overhead, resources).
+async fn pod_resources(pod: &Pod) -> (Value, Value) {
+    let request = cri::PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), verbose: true };
+    let answer = pod.node.runtime().pod_sandbox_status(request).await.unwrap().into_inner();
+    let info: Value = serde_json::from_str(&answer.info["info"]).unwrap();
+    (info["overhead"].clone(), info["resources"].clone())
+}
+
+fn memory(limit: i64) -> new::LinuxContainerResources {
+    new::LinuxContainerResources { memory_limit_in_bytes: limit, ..Default::default() }
+}
+
+async fn try_update_pod(
+    pod: &Pod,
+    overhead: Option<new::LinuxContainerResources>,
+    resources: Option<new::LinuxContainerResources>,
+) -> Result<(), Status> {
+    let pod_sandbox_id = pod.id.clone();
+    let request = new::UpdatePodSandboxResourcesRequest { pod_sandbox_id, overhead, resources };
+    pod.node.newest().0.update_pod_sandbox_resources(request).await.map(drop)
+}
+
+async fn a_pods_resources_are_remembered(t: Test) {
+    let node = t.own_node(NodeOptions::default()).await;
+    let pod = t.pod_on(&node).run().await;
+    let other = t.pod_on(&node).run().await;
+    assert_eq!(pod_resources(&pod).await, (Value::Null, Value::Null));
+    try_update_pod(&pod, Some(memory(5)), Some(memory(64 * MIB))).await.unwrap();
+    let told = |overhead: i64, resources: i64| {
+        let linux = |limit: i64| json!({"linux": {"memory_limit_in_bytes": limit}});
+        (linux(overhead), linux(resources))
+    };
+    assert_eq!(pod_resources(&pod).await, told(5, 64 * MIB));
+    // What is left out stays.
+    try_update_pod(&pod, None, Some(memory(32 * MIB))).await.unwrap();
+    assert_eq!(pod_resources(&pod).await, told(5, 32 * MIB));
+    node.end(Signal::KILL).await;
+    node.start().await;
+    until("pods are known again", || async { pod.try_status().await.ok() }).await;
+    assert_eq!(pod_resources(&pod).await, told(5, 32 * MIB));
+    assert_eq!(pod_resources(&other).await, (Value::Null, Value::Null));
+    // Of one that is stopped, too: the kubelet may be late.
+    pod.stop().await;
+    try_update_pod(&pod, Some(memory(6)), None).await.unwrap();
+    assert_eq!(pod_resources(&pod).await, told(6, 32 * MIB));
+}
+
+async fn hostile_updates_of_pods(t: Test) {
+    let pod = t.pod().run().await;
+    let refused = async |overhead, resources| try_update_pod(&pod, overhead, resources).await.unwrap_err();
+    assert_field(&refused(Some(memory(-2)), None).await, "overhead.memory_limit_in_bytes");
+    assert_field(&refused(Some(memory(1)), Some(memory(i64::MIN))).await, "resources.memory_limit_in_bytes");
+    let cpus = new::LinuxContainerResources { cpuset_cpus: "0\0".into(), ..Default::default() };
+    assert_field(&refused(None, Some(cpus)).await, "resources.cpuset_cpus");
+    let score = new::LinuxContainerResources { oom_score_adj: i64::MAX, ..Default::default() };
+    assert_field(&refused(None, Some(score)).await, "resources.oom_score_adj");
+    assert_eq!(pod_resources(&pod).await, (Value::Null, Value::Null));
+    let elsewhere = Pod { id: "0".repeat(64), ..pod.clone() };
+    let missing = try_update_pod(&elsewhere, None, Some(memory(1))).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound, "{missing:?}");
+    let nobody = Pod { id: String::new(), ..pod.clone() };
+    assert_field(&try_update_pod(&nobody, None, None).await.unwrap_err(), "pod_sandbox_id");
 }

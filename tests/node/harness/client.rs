@@ -12,6 +12,9 @@ const MESSAGE_LIMIT: usize = 64 << 20;
 
 pub type Runtime = RuntimeServiceClient<Channel>;
 pub type Images = ImageServiceClient<Channel>;
+/// Of our own making, where nobody else's knows the newest calls.
+pub type NewestRuntime = cridge::proto::cri::runtime_service_client::RuntimeServiceClient<Channel>;
+pub type NewestImages = cridge::proto::cri::image_service_client::ImageServiceClient<Channel>;
 
 /// Connects when first used, and again after each loss.
 pub(super) fn channel(socket: &Path) -> Channel {

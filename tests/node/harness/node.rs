@@ -9,7 +9,7 @@ use k8s_cri::v1 as cri;
 use rustix::process::{Pid, Signal, kill_process};
 use tonic::transport::Channel;
 
-use super::client::{self, Images, Runtime};
+use super::client::{self, Images, NewestImages, NewestRuntime, Runtime};
 use super::lab::{hack_lab, text};
 use super::{BUSYBOX, on_cridge, until};
 
@@ -90,6 +90,11 @@ impl Node {
     /// The server's ImageService.
     pub fn images(&self) -> Images {
         client::images(self.cri.clone())
+    }
+
+    /// The server, for a client that knows the calls of 1.36 and later.
+    pub fn newest(&self) -> (NewestRuntime, NewestImages) {
+        (NewestRuntime::new(self.cri.clone()), NewestImages::new(self.cri.clone()))
     }
 
     /// containerd, for its own API.
