@@ -34,12 +34,26 @@ struct Args {
     /// Only to see that all of it works: few rounds, few pods.
     #[arg(long)]
     quick: bool,
+    /// Only this part; targets of others are missed.
+    #[arg(long)]
+    only: Option<Part>,
     /// Where the numbers go as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
     /// Fail if a target is missed.
     #[arg(long)]
     check: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// One call after the other.
+    Pods,
+    /// Many callers at once.
+    Load,
+    Pulls,
+    /// What is asked with many pods up.
+    Crowd,
 }
 
 #[tokio::main]
@@ -52,14 +66,25 @@ async fn main() -> Result<ExitCode> {
     let mut table = Table::default();
     daemon::memory(&sides, "before any pod", &mut table)?;
     let rounds = if args.quick { args.rounds.min(3) } else { args.rounds };
-    steps::one_pod(&sides, rounds, &mut table).await.context("pods one by one")?;
-    load::many_callers(&sides, if args.quick { 1 } else { 4 }, &mut table).await.context("many callers")?;
-    let images: &[_] = if args.quick { &[pulls::SMALL] } else { &[pulls::SMALL, pulls::LARGE] };
-    for image in images {
-        pulls::again_and_again(&sides, image, rounds, &mut table).await.context("pulls")?;
+    let wants = |part| args.only.is_none_or(|only| only == part);
+    if wants(Part::Pods) {
+        steps::one_pod(&sides, rounds, &mut table).await.context("pods one by one")?;
     }
-    let sizes: &[usize] = if args.quick { &[20] } else { &[20, 60] };
-    steps::crowd(&sides, sizes, rounds, &mut table).await.context("many pods")?;
+    if wants(Part::Load) {
+        load::many_callers(&sides, if args.quick { 1 } else { 4 }, &mut table)
+            .await
+            .context("many callers")?;
+    }
+    if wants(Part::Pulls) {
+        let images: &[_] = if args.quick { &[pulls::SMALL] } else { &[pulls::SMALL, pulls::LARGE] };
+        for image in images {
+            pulls::again_and_again(&sides, image, rounds, &mut table).await.context("pulls")?;
+        }
+    }
+    if wants(Part::Crowd) {
+        let sizes: &[usize] = if args.quick { &[20] } else { &[20, 100] };
+        steps::crowd(&sides, sizes, rounds, &mut table).await.context("many pods")?;
+    }
     for side in &sides {
         ensure!(side.pods().await?.is_empty(), "{} still has pods", side.name);
     }

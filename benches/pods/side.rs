@@ -166,6 +166,20 @@ impl Side {
         Ok(())
     }
 
+    /// Of all containers.
+    ///
+    /// # Errors
+    /// When one of these many has no figures: then it was not the same work.
+    pub async fn stats(&self, containers: usize) -> Result<()> {
+        let request = cri::ListContainerStatsRequest::default();
+        let answer = self.runtime().list_container_stats(request).await.context("ListContainerStats")?;
+        let measured =
+            answer.into_inner().stats.into_iter().filter(|one| one.cpu.is_some() && one.memory.is_some());
+        let measured = measured.count();
+        anyhow::ensure!(measured == containers, "{}: stats of {measured}, not {containers}", self.name);
+        Ok(())
+    }
+
     pub async fn pull(&self, image: &str) -> Result<()> {
         let request = cri::PullImageRequest { image: Some(spec(image)), ..Default::default() };
         self.images.clone().pull_image(request).await.with_context(|| format!("PullImage {image}"))?;

@@ -85,8 +85,9 @@ pub async fn crowd(sides: &[Side; 2], sizes: &[usize], rounds: usize, table: &mu
     let mut pods: [Vec<(Pod, Vec<String>)>; 2] = Default::default();
     for &size in sizes {
         for (side, pods) in sides.iter().zip(&mut pods) {
-            while pods.len() < size {
-                pods.push(pod_up(side, &format!("crowd-{}", pods.len()), 1).await?);
+            let names: Vec<String> = (pods.len()..size).map(|n| format!("crowd-{n}")).collect();
+            for some in names.chunks(8) {
+                pods.extend(try_join_all(some.iter().map(|name| pod_up(side, name, 1))).await?);
             }
         }
         let with = |call: &str| format!("{call}, {size} pods up");
@@ -105,6 +106,10 @@ pub async fn crowd(sides: &[Side; 2], sizes: &[usize], rounds: usize, table: &mu
                 side.container_status(&last(n).1[0]).await
             })
             .await?;
+        }
+        for round in 0..rounds {
+            on_both(sides, round, &with("ListContainerStats"), table, async |_, side| side.stats(size).await)
+                .await?;
         }
         daemon::memory(sides, &format!("with {size} pods"), table)?;
     }

@@ -55,8 +55,9 @@ enum Bound {
     Mebibytes(f64),
 }
 
-const TARGETS: [Target; 2] = [
+const TARGETS: [Target; 3] = [
     Target { row: "RunPodSandbox", what: Bound::Ratio(0.7) },
+    Target { row: "ListContainerStats, 100 pods up", what: Bound::Ratio(0.1) },
     Target { row: "RSS of cridge, with 20 pods", what: Bound::Mebibytes(25.0) },
 ];
 
