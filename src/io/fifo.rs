@@ -52,11 +52,16 @@ impl Fifos {
         Ok(fifos)
     }
 
-    /// From the paths that containerd tells of a running task (adoption); empty texts are absent, and so are the URIs
-    /// of logging plugins (`binary://…`), which are not ours to read.
-    pub fn from_task(stdin: &str, stdout: &str, stderr: &str, terminal: bool) -> Self {
-        let path = |text: &str| text.starts_with('/').then(|| PathBuf::from(text));
-        Self { stdin: path(stdin), stdout: path(stdout), stderr: path(stderr), terminal }
+    /// From what containerd tells of a running task (adoption). The URIs of logging plugins (`binary://…`) are absent:
+    /// they are not ours to read.
+    pub fn from_task(
+        stdin: Option<PathBuf>,
+        stdout: Option<PathBuf>,
+        stderr: Option<PathBuf>,
+        terminal: bool,
+    ) -> Self {
+        let ours = |path: Option<PathBuf>| path.filter(|path| path.is_absolute());
+        Self { stdin: ours(stdin), stdout: ours(stdout), stderr: ours(stderr), terminal }
     }
 
     /// Removes the FIFOs and their random folder; what is gone is fine. Nothing but a FIFO is removed, and no symbolic
@@ -160,7 +165,9 @@ mod tests {
 
     #[test]
     fn a_logging_plugins_uri_is_not_a_fifo() {
-        let fifos = Fifos::from_task("", "binary:///bin/logger?id=1", "/run/x-stderr", false);
+        let path = |text: &str| Some(PathBuf::from(text));
+        let (stdout, stderr) = (path("binary:///bin/logger?id=1"), path("/run/x-stderr"));
+        let fifos = Fifos::from_task(None, stdout, stderr, false);
         assert_eq!((fifos.stdin, fifos.stdout), (None, None));
         assert_eq!(fifos.stderr.as_deref(), Some(Path::new("/run/x-stderr")));
     }

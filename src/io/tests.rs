@@ -318,8 +318,8 @@ async fn an_unfinished_line_outlives_a_restart() {
 #[ignore = "does nothing by itself"]
 async fn doomed_daemon() {
     let Ok(dir) = std::env::var(DOOMED) else { return };
-    let at = |stream: &str| fs::read_to_string(Path::new(&dir).join(stream)).unwrap();
-    let fifos = Fifos::from_task("", &at("stdout"), &at("stderr"), false);
+    let at = |stream: &str| Some(fs::read_to_string(Path::new(&dir).join(stream)).unwrap().into());
+    let fifos = Fifos::from_task(None, at("stdout"), at("stderr"), false);
     let target = LogTarget::File { path: Path::new(&dir).join("logs/0.log"), max_line: MAX_LINE };
     let _io = ContainerIo::open(fifos, target).unwrap();
     std::future::pending::<()>().await;

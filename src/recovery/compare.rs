@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::RecoveryError;
 use super::decide::{Action, Streams, decide};
 use crate::container::{Container, ContainerError, Containers};
-use crate::containerd::{Containerd, TaskInfo, TaskState};
+use crate::containerd::{Containerd, StdioPaths, TaskInfo, TaskState};
 use crate::error::chain;
 use crate::io::Fifos;
 use crate::sandbox::{Sandbox, SandboxState, end_task};
@@ -137,10 +137,8 @@ async fn resume(
     task: Option<&TaskInfo>,
 ) -> Result<(), ContainerError> {
     let Some(task) = task else { return Ok(()) };
-    let stdio = task.stdio.clone();
-    let fifos =
-        Fifos { stdin: stdio.stdin, stdout: stdio.stdout, stderr: stdio.stderr, terminal: stdio.terminal };
-    containers.read_into_log(container, fifos).await
+    let StdioPaths { stdin, stdout, stderr, terminal } = task.stdio.clone();
+    containers.read_into_log(container, Fifos::from_task(stdin, stdout, stderr, terminal)).await
 }
 
 /// Gives the event with the exit code time to come, then asks once more, then counts the container as lost.
