@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use super::error::blocking;
 use super::pod_network::pod_network;
-use super::{NetworkHold, Sandbox, SandboxError, SandboxState, Sandboxes, files};
+use super::{Handler, NetworkHold, Sandbox, SandboxError, SandboxState, Sandboxes, files};
 use crate::containerd::{All, Containerd, ContainerdError, Exit, TaskState};
 use crate::error::{Errors, Kind};
 use crate::id::{LeaseId, PodId, SnapshotKey};
-use crate::linux::netns;
+use crate::linux::{cgroup, netns};
 use crate::signal::Signal;
+use crate::spec;
+use crate::state::SandboxMetadata;
 use crate::time::Timestamp;
 
 /// How long a killed process may take to end before the teardown gives up on it (a process in uninterruptible sleep).
@@ -80,13 +82,8 @@ impl Sandboxes {
         if metadata.netns_path.as_os_str().is_empty() || facts.network == NetworkHold::Released {
             return Ok(());
         }
-        let handler = match self.handlers().find(&metadata.runtime_handler) {
-            Ok(handler) => handler,
-            // The handler is gone from the configuration; the default's plugins still know the cached network.
-            Err(_) => self.handlers().default_handler(),
-        };
         let pod = pod_network(self, metadata)?;
-        handler
+        self.handler_of(metadata)
             .networks
             .detach(&pod)
             .await
@@ -110,13 +107,15 @@ impl Sandboxes {
         };
         let snapshotter = self.snapshotter_of(sandbox);
         let lease = LeaseId::new(id);
-        let (files, snapshot, store, lease) = tokio::join!(
+        let (cgroup, files, snapshot, store, lease) = tokio::join!(
+            self.clear_cgroup(sandbox),
             self.on_files(sandbox, files::remove),
             containerd.remove_snapshot(&snapshotter, &key),
             containerd.delete_sandbox_record(id),
             // The built-in plugin makes one for each sandbox; an adopted one still has it.
             containerd.delete_lease(&lease),
         );
+        errors.keep(cgroup);
         errors.keep(files);
         errors.keep(gone_is_fine(snapshot).map_err(fail("remove the snapshot")));
         errors.keep(store.map_err(fail("delete the sandbox store's record")));
@@ -130,6 +129,23 @@ impl Sandboxes {
         }
     }
 
+    /// The runtime removes the pause's cgroup, unless it was itself killed on the way.
+    async fn clear_cgroup(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+        let facts = sandbox.facts();
+        let handler = self.handler_of(&facts.metadata);
+        // A parent that no handler of now takes was another configuration's.
+        let Ok(path) = spec::cgroups_path(&facts.metadata.config, &handler.config, sandbox.id.as_str())
+        else {
+            return Ok(());
+        };
+        let id = sandbox.id.clone();
+        let clear = move || {
+            let failed = |source| SandboxError::Linux { step: "clear the cgroup", id: id.clone(), source };
+            cgroup::clear(&path, id.as_str()).map_err(failed)
+        };
+        blocking(&sandbox.id, clear).await
+    }
+
     async fn on_files(
         &self,
         sandbox: &Sandbox,
@@ -140,9 +156,13 @@ impl Sandboxes {
     }
 
     pub(super) fn snapshotter_of(&self, sandbox: &Sandbox) -> String {
-        let facts = sandbox.facts();
-        let handler = self.handlers().find(&facts.metadata.runtime_handler);
-        handler.unwrap_or_else(|_| self.handlers().default_handler()).snapshotter.clone()
+        self.handler_of(&sandbox.facts().metadata).snapshotter.clone()
+    }
+
+    /// The default where the pod's own is gone from the configuration: its plugins still know the cached network.
+    fn handler_of(&self, metadata: &SandboxMetadata) -> &Handler {
+        let handler = self.handlers().find(&metadata.runtime_handler);
+        handler.unwrap_or_else(|_| self.handlers().default_handler())
     }
 }
 

@@ -109,7 +109,7 @@ pub(super) fn on_this_kernel(handler: &HandlerConfig) -> bool {
 ///
 /// # Errors
 /// When the parent's form is not that of the handler's cgroup driver: runc would refuse it without naming the cause.
-pub(super) fn cgroups_path(
+pub fn cgroups_path(
     config: &cri::PodSandboxConfig,
     handler: &HandlerConfig,
     id: &str,

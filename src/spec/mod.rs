@@ -28,6 +28,7 @@ mod tests;
 mod user;
 mod view;
 
+pub use base::cgroups_path;
 pub use container::{ContainerSpec, PreparedDevice, PreparedMount, container};
 pub use error::SpecError;
 pub use lsm::DEFAULT_APPARMOR_PROFILE;

@@ -1,6 +1,8 @@
 //! The pod as the books describe it: what its containers share, what they do not, and what the world sees of it.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 
 use k8s_cri::v1 as cri;
 use k8s_cri::v1::{ContainerState, PodSandboxState};
@@ -27,6 +29,7 @@ pub fn cases() -> Vec<Case> {
     cridge only:
         unprivileged_processes_may_listen_on_low_ports,
         nothing_is_created_in_a_stopped_pod,
+        what_a_killed_runtime_left_of_the_pause_goes_with_the_pod,
     ]
 }
 
@@ -285,4 +288,20 @@ async fn many_pods_at_once(t: Test) {
         assert_eq!(app.state().await, ContainerState::ContainerRunning);
     }
     futures::future::join_all(pods.iter().map(|pod| pod.remove())).await;
+}
+
+async fn what_a_killed_runtime_left_of_the_pause_goes_with_the_pod(t: Test) {
+    // Nodes have their containers' cgroups in common.
+    let parent = format!("pauses-of-{}", t.node().release);
+    let pod = t.pod().linux(|linux| linux.cgroup_parent = format!("/{parent}")).run().await;
+    pod.stop().await;
+    let root = Path::new("/sys/fs/cgroup");
+    let tree = if root.join("cgroup.procs").exists() { root.to_owned() } else { root.join("pids") };
+    let left = tree.join(&parent).join(&pod.id);
+    std::fs::create_dir_all(&left).unwrap();
+    let mut process = tokio::process::Command::new("sleep").arg("3600").spawn().unwrap();
+    std::fs::write(left.join("cgroup.procs"), process.id().unwrap().to_string()).unwrap();
+    pod.remove().await;
+    assert!(!left.exists());
+    assert_eq!(process.wait().await.unwrap().signal(), Some(9));
 }
