@@ -4,6 +4,7 @@
 //! Runs as root, inside `hack/ns`, after `hack/lab nodes`; `hack/test node` sees to all of that.
 //! `CRIDGE_NODE_RELEASES` says on which of containerd's releases, `"1.6 2.x"` unless told.
 
+mod churn;
 mod container;
 mod crictl;
 mod errors;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         stats::cases(),
         errors::cases(),
         events::cases(),
+        churn::cases(),
         restart::cases(),
         serve::cases(),
         crictl::cases(),
