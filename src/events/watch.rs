@@ -137,6 +137,6 @@ async fn ended(followers: &Followers, id: &str, exit: Exit) {
             tracing::warn!(container = id, "its end: {}", chain(&error));
         }
     } else if let Some(sandbox) = containers.sandboxes().entry(id) {
-        containers.sandboxes().pause_exited(&sandbox, exit).await;
+        containers.sandboxes().pause_exited(&sandbox, exit);
     }
 }

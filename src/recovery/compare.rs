@@ -83,7 +83,6 @@ async fn settle_sandbox(containers: &Containers, sandbox: &Sandbox, task: Option
         (SandboxState::Ready { .. }, Some(TaskState::Running | TaskState::Created)) => {}
         (SandboxState::Unknown | SandboxState::Ready { .. }, Some(TaskState::Stopped(exit))) => {
             sandboxes.becomes(sandbox, |_| SandboxState::NotReady { at: exit.at });
-            sandboxes.pause_exited(sandbox, exit).await;
         }
         (SandboxState::Unknown | SandboxState::Ready { .. }, None) => {
             sandboxes.becomes(sandbox, |_| SandboxState::NotReady { at: Timestamp::now() });

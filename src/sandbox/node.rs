@@ -7,9 +7,9 @@ use crate::spec::NodeFacts;
 /// CAP_SYS_RESOURCE, without which no score below one's own can be given (proc_pid_oom_score_adj(5)).
 const MAY_LOWER_OOM_SCORE: &str = "CAP_SYS_RESOURCE";
 const LOWEST_OOM_SCORE: i32 = -1000;
-/// From 1.7 on `Container.sandbox` is looked at, but 2.1 leaves the shim behind when the pause's task goes before a
-/// container's: the shim is only shut down with a task whose record names no sandbox. 2.4 does it with the last one.
-const SHARES_SHIMS: (u32, u32) = (2, 4);
+/// From 1.7 on containerd looks at `Container.sandbox`: it connects a container to the pause's shim without running the
+/// shim's program again. 1.7 leaves the bundle behind when such a start is cut off.
+const SHARES_SHIMS: (u32, u32) = (2, 0);
 
 /// The facts, as far as they can be read. What "all capabilities" and the lowest OOM score are is asked of
 /// containerd's own process: the pods are its children, not ours.

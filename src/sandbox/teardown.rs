@@ -43,13 +43,10 @@ impl Sandboxes {
         self.take_down(sandbox, Extent::Remove).await
     }
 
-    /// Notes that the pause has ended, and reaps its task.
-    pub async fn pause_exited(&self, sandbox: &Sandbox, exit: Exit) {
+    /// Notes that the pause has ended. Its task stays until the sandbox is stopped: what still runs in the pod does so in
+    /// the same shim, which containerd before 2.4 only ends with the task that the shim was started for.
+    pub fn pause_exited(&self, sandbox: &Sandbox, exit: Exit) {
         self.becomes(sandbox, |state| state.pause_ended(exit.at));
-        let _work = sandbox.work.lock().await;
-        if let Err(error) = delete_task(&self.inner().containerd, sandbox.id.as_str()).await {
-            tracing::warn!(pod = %sandbox.id, "the ended pause's task stays until the sandbox is stopped: {error}");
-        }
     }
 
     /// The caller holds the sandbox's work lock.

@@ -318,6 +318,8 @@ async fn a_second_daemon_on_the_same_state_is_refused(t: Test) {
 
 async fn a_pod_whose_pause_dies_is_not_ready(t: Test) {
     let pod = t.pod().run().await;
+    // Runs on, in a PID namespace of its own, and in the pause's shim.
+    let container = pod.container("app").shell("sleep 1000").start().await;
     let mut tasks = TasksClient::new(t.node().containerd());
     let get = GetRequest { container_id: pod.id.clone(), ..Default::default() };
     let pid = tasks.get(request(get)).await.unwrap().into_inner().process.unwrap().pid;
@@ -326,6 +328,7 @@ async fn a_pod_whose_pause_dies_is_not_ready(t: Test) {
         (pod.state().await == PodSandboxState::SandboxNotready).then_some(())
     })
     .await;
+    assert_eq!(container.status().await.state(), ContainerState::ContainerRunning);
     // The kubelet takes it down, and its address comes back.
     pod.stop().await;
     pod.remove().await;
