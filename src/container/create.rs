@@ -8,12 +8,12 @@ use oci_spec::runtime::Spec;
 use super::accounts::with_mounted;
 use super::volumes::{self, Volume};
 use super::{Container, ContainerError, ContainerFacts, ContainerState, Containers, check};
-use crate::containerd::{ContainerRecord, TypedBlob};
+use crate::containerd::{ContainerRecord, RuntimeSelection, TypedBlob};
 use crate::id::{ContainerId, SnapshotKey};
 use crate::image::Image;
 use crate::proto::cri;
-use crate::sandbox::{Handler, Sandbox};
-use crate::spec;
+use crate::sandbox::{Handler, Sandbox, give_to_root};
+use crate::spec::{self, UserNamespace};
 use crate::state::{CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile};
 use crate::time::Timestamp;
 
@@ -119,8 +119,9 @@ impl Plan {
             facts.file.resources = resources;
             facts.cgroups_path = spec::cgroups_path_of(&spec);
         });
-        self.create_record(container, &spec).await?;
-        self.prepare_snapshot(container, volumes).await?;
+        let users = self.sandbox.users()?.map(|(users, _)| users);
+        self.create_record(container, &spec, users.as_ref()).await?;
+        self.prepare_snapshot(container, volumes, users).await?;
         self.containers.open_fresh_fifos(container).await?;
         container.change(|facts| facts.file.created_at = Timestamp::now());
         self.containers.write_status(container, ContainerState::Created).await?;
@@ -157,7 +158,12 @@ impl Plan {
     }
 
     /// The record comes first: the snapshot that it names is safe from garbage collection as soon as it is made.
-    async fn create_record(&self, container: &Container, spec: &Spec) -> Result<(), ContainerError> {
+    async fn create_record(
+        &self,
+        container: &Container,
+        spec: &Spec,
+        users: Option<&UserNamespace>,
+    ) -> Result<(), ContainerError> {
         let mut labels: BTreeMap<_, _> =
             self.image.config.labels().clone().unwrap_or_default().into_iter().collect();
         labels.extend(self.config.labels.clone());
@@ -167,7 +173,7 @@ impl Plan {
             id: self.id.to_string(),
             labels,
             image: self.image_record_name(),
-            runtime: self.handler.runtime.clone(),
+            runtime: self.runtime(spec, users)?,
             spec: serde_json::to_vec(spec).expect("a spec has only string keys"),
             snapshotter: self.handler.snapshotter.clone(),
             snapshot_key: SnapshotKey::from(&self.id),
@@ -181,6 +187,19 @@ impl Plan {
         let containerd = &self.containers.inner().containerd;
         containerd.create_container(&record).await.map_err(container.failed("create the record"))?;
         Ok(())
+    }
+
+    /// The handler's runtime; in a user namespace the process' streams are its own.
+    fn runtime(
+        &self,
+        spec: &Spec,
+        users: Option<&UserNamespace>,
+    ) -> Result<RuntimeSelection, ContainerError> {
+        let runtime = &self.handler.runtime;
+        let user = spec.process().as_ref().map(|process| process.user());
+        let owner = users.zip(user).map(|(users, user)| users.owner(user)).transpose();
+        let owner = owner.map_err(ContainerError::Spec)?;
+        Ok(owner.map_or_else(|| runtime.clone(), |owner| runtime.with_stream_owner(owner)))
     }
 
     fn sandbox_of_record(&self) -> String {
@@ -198,15 +217,28 @@ impl Plan {
         &self,
         container: &Container,
         volumes: Vec<Volume>,
+        users: Option<UserNamespace>,
     ) -> Result<(), ContainerError> {
         let containerd = &self.containers.inner().containerd;
         let key = SnapshotKey::from(&self.id);
-        let mounts = containerd
-            .prepare_snapshot(&self.handler.snapshotter, &key, self.image.parent(), &BTreeMap::new())
+        let labels = users.iter().flat_map(UserNamespace::snapshot_labels).collect();
+        let mut mounts = containerd
+            .prepare_snapshot(&self.handler.snapshotter, &key, self.image.parent(), &labels)
             .await
             .map_err(container.failed("prepare the snapshot"))?;
+        if let Some(users) = &users {
+            give_to_root(&mounts, users).map_err(|source| ContainerError::Linux {
+                step: "prepare the snapshot",
+                id: self.id.clone(),
+                source,
+            })?;
+        }
         if volumes.is_empty() {
             return Ok(());
+        }
+        // The copies have the image's own ids: they are mapped when the container mounts them.
+        for mount in &mut mounts {
+            mount.options.retain(|option| !option.starts_with("uidmap=") && !option.starts_with("gidmap="));
         }
         let target = self.containers.inner().config.state.join("views").join(self.id.as_str());
         with_mounted(mounts, target, move |root| volumes::fill(&volumes, root)).await.map_err(|source| {

@@ -9,7 +9,7 @@ use super::{Container, ContainerError, Containers};
 use crate::error::{Errors, chain};
 use crate::id::SnapshotKey;
 use crate::linux::cgroup;
-use crate::sandbox::{end_task, gone_is_fine};
+use crate::sandbox::{Rootfs, end_task, gone_is_fine};
 
 impl Containers {
     /// Removes a container with all it owns, killing it first where it runs (CRI RemoveContainer).
@@ -64,8 +64,14 @@ impl Containers {
     }
 
     async fn remove_folders(&self, container: &Container) -> Result<(), ContainerError> {
-        let folders = [self.state_dir(&container.id), self.root_dir(&container.id)];
+        let (state, id) = (self.state_dir(&container.id), container.id.clone());
+        let folders = [state.clone(), self.root_dir(&container.id)];
         let remove = move || {
+            // Views of layers that a kill amid a start has left: what they show is not this container's.
+            Rootfs::unmount(&state).map_err(|source| {
+                let step = "unmount the layers";
+                ContainerError::Linux { step, id, source }
+            })?;
             for path in folders {
                 match std::fs::remove_dir_all(&path) {
                     Err(source) if source.kind() != io::ErrorKind::NotFound => {

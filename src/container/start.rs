@@ -5,7 +5,7 @@ use crate::containerd::{NewTask, StdioPaths};
 use crate::error::chain;
 use crate::id::SnapshotKey;
 use crate::io::{ContainerIo, Fifos, LogTarget, Stdin};
-use crate::sandbox::end_task;
+use crate::sandbox::{Rootfs, end_task};
 use crate::time::Timestamp;
 
 impl Containers {
@@ -44,13 +44,20 @@ impl Containers {
             .snapshot_mounts(&facts.snapshotter, &key)
             .await
             .map_err(container.failed("find the snapshot's mounts"))?;
+        let users = sandbox.users()?.map(|(_, path)| path);
+        let rootfs = Rootfs::new(rootfs, users, self.state_dir(&container.id)).await.map_err(|source| {
+            let (step, id) = ("map the ids of the rootfs", container.id.clone());
+            ContainerError::Linux { step, id, source }
+        })?;
         let task = NewTask {
             container_id: container.id.to_string(),
-            rootfs,
+            rootfs: rootfs.mounts.clone(),
             stdio,
             runtime_path: handler.config.runtime_path.clone(),
         };
-        containerd.create_task(&task).await.map_err(container.failed("create the task"))?;
+        let created = containerd.create_task(&task).await;
+        rootfs.release();
+        created.map_err(container.failed("create the task"))?;
         // Before the call: what ends at once must not have ended before it began.
         let started_at = Timestamp::now();
         let pid =

@@ -75,6 +75,20 @@ impl RuntimeSelection {
     }
 }
 
+impl RuntimeSelection {
+    /// The same runtime, with the pipes of its processes owned by `(uid, gid)` of the node: a process in a user
+    /// namespace cannot open its own streams again else. Runtimes other than runc's are not told.
+    pub fn with_stream_owner(&self, (uid, gid): (u32, u32)) -> Self {
+        let own = |blob: &TypedBlob| {
+            let mut options = RuncOptions::decode(blob.value.as_slice()).ok()?;
+            (options.io_uid, options.io_gid) = (uid, gid);
+            Some(TypedBlob { value: options.encode_to_vec(), ..blob.clone() })
+        };
+        let of_runc = self.options.as_ref().filter(|_| self.name == RUNC_TYPE).and_then(own);
+        Self { name: self.name.clone(), options: of_runc.or_else(|| self.options.clone()) }
+    }
+}
+
 impl RuncOptions {
     fn from_table(table: &toml::Table) -> Result<Self, String> {
         let mut options = Self::default();
@@ -144,6 +158,17 @@ mod tests {
         assert_eq!(options.type_url, "containerd.runc.v1.Options");
         // Field 4 varint 7, field 6 the nine bytes of the name, field 9 varint 1.
         assert_eq!(options.value, b"\x20\x07\x32\x09/opt/runc\x48\x01");
+    }
+
+    #[test]
+    fn streams_belong_to_whom_is_said_and_other_options_stay() {
+        let selection =
+            RuntimeSelection::from_handler(&handler(RUNC_TYPE, "BinaryName = 'r'\nIoUid = 9")).unwrap();
+        let options = selection.with_stream_owner((7, 8)).options.unwrap();
+        assert_eq!(options.type_url, "containerd.runc.v1.Options");
+        assert_eq!(options.value, b"\x20\x07\x28\x08\x32\x01r");
+        let kata = RuntimeSelection::from_handler(&handler("io.containerd.kata.v2", "debug = true")).unwrap();
+        assert_eq!(kata.with_stream_owner((7, 8)), kata);
     }
 
     #[test]

@@ -119,8 +119,8 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
             runtime_handlers: handlers.describe(),
             features: Some(cri::RuntimeFeatures {
                 supplemental_groups_policy: true,
+                user_namespaces_host_network: true,
                 mount_options: true,
-                ..Default::default()
             }),
         }))
     }

@@ -7,6 +7,7 @@ pub mod caps;
 pub mod cgroup;
 pub mod device;
 pub mod error;
+pub mod idmap;
 mod link;
 pub mod lock;
 pub mod mount;
@@ -15,9 +16,12 @@ mod mountinfo;
 pub mod netns;
 pub mod process;
 pub mod rootfs;
+mod thread;
+pub mod userns;
 
 pub use error::LinuxError;
 pub use mount::MountInfo;
+use thread::on_thread;
 
 /// Ends a test that cannot mean anything without root, loudly.
 #[cfg(test)]

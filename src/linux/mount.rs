@@ -38,9 +38,11 @@ fn deepest<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInfo> {
         .max_by_key(|mount| mount.mount_point.components().count())
 }
 
-/// Mounts a tmpfs, nosuid, nodev, noexec, of `size` bytes with `mode`. Containers see its source as `shm`.
-pub fn tmpfs(target: &Path, size: u64, mode: u32) -> Result<(), LinuxError> {
-    let data = CString::new(format!("mode={mode:o},size={size}")).expect("digits hold no zero byte");
+/// Mounts a tmpfs, nosuid, nodev, noexec, of `size` bytes with `mode`, of the owner `(uid, gid)`. Containers see its
+/// source as `shm`.
+pub fn tmpfs(target: &Path, size: u64, mode: u32, (uid, gid): (u32, u32)) -> Result<(), LinuxError> {
+    let data = format!("mode={mode:o},size={size},uid={uid},gid={gid}");
+    let data = CString::new(data).expect("digits hold no zero byte");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("shm", target, "tmpfs", flags, data.as_c_str())
         .map_err(LinuxError::on("mount a tmpfs at", target))
@@ -56,6 +58,18 @@ pub fn unmount_all(target: &Path) -> Result<(), LinuxError> {
             Err(error) => return Err(LinuxError::on("unmount", target)(error)),
         }
     }
+}
+
+/// Unmounts whatever is mounted on the entries of `folder`; one that is missing has none.
+pub fn unmount_inside(folder: &Path) -> Result<(), LinuxError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(LinuxError::on("list", folder))?,
+    };
+    for entry in entries {
+        unmount_all(&entry.map_err(LinuxError::on("list", folder))?.path())?;
+    }
+    Ok(())
 }
 
 /// Mounts what containerd's snapshotter describes (type, source, options in fstab style) at `target`.
@@ -171,8 +185,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a b");
         fs::create_dir(&target).unwrap();
-        tmpfs(&target, 1 << 20, 0o1777).unwrap();
-        tmpfs(&target, 2 << 20, 0o755).unwrap();
+        tmpfs(&target, 1 << 20, 0o1777, (0, 0)).unwrap();
+        tmpfs(&target, 2 << 20, 0o755, (0, 0)).unwrap();
         let all = mounts().unwrap();
         let seen: Vec<_> = all.iter().filter(|m| m.mount_point == target).collect();
         assert_eq!(seen.len(), 2);
@@ -208,7 +222,7 @@ mod tests {
         require_root();
         // Overlays do not stack on overlays everywhere, and a path of this length is a snapshotter's.
         let dir = tempfile::tempdir().unwrap();
-        tmpfs(dir.path(), 16 << 20, 0o755).unwrap();
+        tmpfs(dir.path(), 16 << 20, 0o755, (0, 0)).unwrap();
         let snapshots = dir.path().join("io.containerd.snapshotter.v1.overlayfs-of-some-length/snapshots");
         let layers: Vec<PathBuf> = (0..90).map(|n| snapshots.join(n.to_string()).join("fs")).collect();
         for (n, layer) in layers.iter().enumerate() {

@@ -11,13 +11,13 @@ use rand::RngExt as _;
 use rustix::mount::mount_bind;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use super::{LinuxError, link, mount};
+use super::{LinuxError, link, mount, on_thread};
 
 /// `statfs` type of what /proc/PID/ns/* lead to (include/uapi/linux/magic.h).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// Stack of a thread that only makes a few system calls.
-const SMALL_STACK: usize = 128 * 1024;
+pub(super) const SMALL_STACK: usize = 128 * 1024;
 
 /// Stack of a thread that runs somebody's closure.
 const WORK_STACK: usize = 512 * 1024;
@@ -41,6 +41,21 @@ pub async fn create(path: &Path) -> Result<(), LinuxError> {
 
 /// Runs on a thread that ends right after.
 fn make(path: &Path) -> Result<(), LinuxError> {
+    pin(path, || {
+        // SAFETY: NEWNET changes no descriptor table; the calling thread is thrown away.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+            .map_err(LinuxError::on("unshare the network namespace for", path))
+    })
+}
+
+/// Brings up `lo` in another process' namespace (`/proc/PID/ns/net`), and pins it at `path`, which must not exist. The
+/// calling thread has to end afterwards.
+pub(super) fn pin_of(namespace: &Path, path: &Path) -> Result<(), LinuxError> {
+    pin(path, || enter(namespace))
+}
+
+/// Pins the namespace that `enter` takes this thread into.
+fn pin(path: &Path, enter: impl FnOnce() -> Result<(), LinuxError>) -> Result<(), LinuxError> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(LinuxError::on("make the folder", dir))?;
     }
@@ -50,18 +65,21 @@ fn make(path: &Path) -> Result<(), LinuxError> {
         .mode(0o444)
         .open(path)
         .map_err(LinuxError::on("make the file", path))?;
-    unshare_and_pin(path).inspect_err(|_| {
+    let pinned = enter().and_then(|()| {
+        link::bring_up("lo").map_err(LinuxError::on("bring up lo of", path))?;
+        mount_bind("/proc/thread-self/ns/net", path)
+            .map_err(LinuxError::on("pin the network namespace at", path))
+    });
+    pinned.inspect_err(|_| {
         // Ours, made above; there is nothing to add to the first error.
         let _ = fs::remove_file(path);
     })
 }
 
-fn unshare_and_pin(path: &Path) -> Result<(), LinuxError> {
-    // SAFETY: NEWNET changes no descriptor table; the calling thread is thrown away.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
-        .map_err(LinuxError::on("unshare the network namespace for", path))?;
-    link::bring_up("lo").map_err(LinuxError::on("bring up lo of", path))?;
-    mount_bind("/proc/thread-self/ns/net", path).map_err(LinuxError::on("pin the network namespace at", path))
+fn enter(path: &Path) -> Result<(), LinuxError> {
+    let namespace = File::open(path).map_err(LinuxError::on("open the network namespace", path))?;
+    move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))
+        .map_err(LinuxError::on("enter the network namespace", path))
 }
 
 /// Unpins and unlinks. What is already gone is fine; a plain file at `path` is unlinked too.
@@ -93,31 +111,10 @@ where
 {
     let target = path.to_owned();
     on_thread("work in the network namespace", path, WORK_STACK, move || {
-        let namespace = File::open(&target).map_err(LinuxError::on("open the network namespace", &target))?;
-        move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Network))
-            .map_err(LinuxError::on("enter the network namespace", &target))?;
+        enter(&target)?;
         Ok(work())
     })
     .await?
-}
-
-/// Runs `work` on a fresh thread and waits for it.
-async fn on_thread<T: Send + 'static>(
-    action: &'static str,
-    path: &Path,
-    stack: usize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, LinuxError> {
-    let (done, result) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new()
-        .name("netns".into())
-        .stack_size(stack)
-        .spawn(move || {
-            // A receiver that went away no longer wants to know.
-            let _ = done.send(work());
-        })
-        .map_err(LinuxError::on(action, path))?;
-    result.await.map_err(|_| LinuxError::on(action, path)(io::Error::other("its thread panicked")))
 }
 
 #[cfg(test)]

@@ -18,19 +18,11 @@ pub(super) struct Checked {
     pub bandwidth: Option<Bandwidth>,
     pub network: NetworkKind,
     pub ipc: IpcKind,
-    pub users: UsersKind,
 }
 
 /// Whose network the pod has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NetworkKind {
-    Pod,
-    Node,
-}
-
-/// Whose user ids the pod has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UsersKind {
     Pod,
     Node,
 }
@@ -65,7 +57,6 @@ pub(super) fn check(config: &cri::PodSandboxConfig) -> Result<Checked, FieldErro
         .cloned()
         .unwrap_or_default();
     let network = check_namespaces(&namespaces)?;
-    let users = check_users(namespaces.userns_options.as_ref())?;
     let bandwidth = Bandwidth::from_annotations(&field::ordered(&config.annotations))
         .map_err(|why| field::error("config.annotations", why))?;
     Ok(Checked {
@@ -77,7 +68,6 @@ pub(super) fn check(config: &cri::PodSandboxConfig) -> Result<Checked, FieldErro
             NamespaceMode::Node => IpcKind::Node,
             _ => IpcKind::Pod,
         },
-        users,
     })
 }
 
@@ -109,22 +99,6 @@ fn check_namespaces(options: &cri::NamespaceOption) -> Result<NetworkKind, Field
         NamespaceMode::Pod => Ok(NetworkKind::Pod),
         NamespaceMode::Node => Ok(NetworkKind::Node),
         other => refuse("network", other),
-    }
-}
-
-/// POD with its mappings, or NODE without any.
-fn check_users(options: Option<&cri::UserNamespace>) -> Result<UsersKind, FieldError> {
-    const AT: &str = "config.linux.security_context.namespace_options.userns_options";
-    let Some(options) = options else { return Ok(UsersKind::Node) };
-    let mapped = !options.uids.is_empty() || !options.gids.is_empty();
-    match field::enumeration::<NamespaceMode>(&format!("{AT}.mode"), options.mode)? {
-        NamespaceMode::Pod => Ok(UsersKind::Pod),
-        NamespaceMode::Node if !mapped => Ok(UsersKind::Node),
-        NamespaceMode::Node => Err(field::error(AT, "mappings are given, but the mode is NODE")),
-        other => Err(field::error(
-            format!("{AT}.mode"),
-            format!("{} is not possible for a pod", other.as_str_name()),
-        )),
     }
 }
 

@@ -18,9 +18,11 @@ use crate::state::{MakeError, Taken};
 pub enum SandboxError {
     #[error(transparent)]
     Invalid(#[from] FieldError),
-    /// A part of the CRI that this runtime does not do yet.
-    #[error("{field}: not supported yet")]
-    NotYet { field: String },
+    #[error(
+        "config.linux.security_context.namespace_options.userns_options: runtime handler {handler:?} cannot run pods \
+         in user namespaces: {missing}"
+    )]
+    UserNamespaces { handler: String, missing: &'static str },
     #[error(transparent)]
     NameTaken(Taken),
     /// The failure of the work that this request had joined, or started.
@@ -69,7 +71,7 @@ impl SandboxError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid(_) => Kind::InvalidArgument,
-            Self::NotYet { .. } => Kind::Unimplemented,
+            Self::UserNamespaces { .. } => Kind::FailedPrecondition,
             Self::NameTaken(_) => Kind::AlreadyExists,
             Self::Run(source) => source.kind(),
             Self::BrokenOff(_) => Kind::Internal,

@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::check::IpcKind;
-use super::{Sandbox, SandboxError, Sandboxes};
+use super::{Rootfs, Sandbox, SandboxError, Sandboxes};
 use crate::id::PodId;
 use crate::linux::mount;
 use crate::proto::cri;
+use crate::spec::UserNamespace;
 
 /// Size of a pod's /dev/shm in bytes, as the built-in plugin has it.
 const SHM_BYTES: u64 = 64 << 20;
@@ -18,6 +19,7 @@ pub(super) fn write(
     id: &PodId,
     config: &cri::PodSandboxConfig,
     ipc: IpcKind,
+    users: Option<UserNamespace>,
 ) -> Result<(), SandboxError> {
     let root = sandboxes.root_dir(id);
     let hostname = match config.hostname.as_str() {
@@ -34,7 +36,8 @@ pub(super) fn write(
     if ipc == IpcKind::Pod {
         let shm = shm_dir(sandboxes, id);
         make_dir(&shm)?;
-        mount::tmpfs(&shm, SHM_BYTES, 0o1777).map_err(|source| SandboxError::Linux {
+        let root = users.map_or((0, 0), |users| (users.ids.uids.outside, users.ids.gids.outside));
+        mount::tmpfs(&shm, SHM_BYTES, 0o1777, root).map_err(|source| SandboxError::Linux {
             step: "mount /dev/shm",
             id: id.clone(),
             source,
@@ -63,13 +66,17 @@ pub(super) fn shm_dir(sandboxes: &Sandboxes, id: &PodId) -> PathBuf {
     sandboxes.state_dir(id).join("shm")
 }
 
+/// Where the pod's user namespace is pinned: the built-in plugin's place.
+pub(super) fn userns_pin(sandboxes: &Sandboxes, id: &PodId) -> PathBuf {
+    sandboxes.state_dir(id).join("pinned-namespaces/user")
+}
+
 /// Unmounts what the state folder of a sandbox holds. Blocking; nothing there is fine.
 pub(super) fn unmount(sandboxes: &Sandboxes, id: &PodId) -> Result<(), SandboxError> {
-    mount::unmount_all(&shm_dir(sandboxes, id)).map_err(|source| SandboxError::Linux {
-        step: "unmount /dev/shm",
-        id: id.clone(),
-        source,
-    })
+    let failed = |step| move |source| SandboxError::Linux { step, id: id.clone(), source };
+    mount::unmount_all(&shm_dir(sandboxes, id)).map_err(failed("unmount /dev/shm"))?;
+    mount::unmount_all(&userns_pin(sandboxes, id)).map_err(failed("unpin the user namespace"))?;
+    Rootfs::unmount(&sandboxes.state_dir(id)).map_err(failed("unmount the layers"))
 }
 
 /// Removes a sandbox' folders. Blocking; call only after [`unmount`].

@@ -109,7 +109,7 @@ impl Handlers {
                 name: name.to_owned(),
                 features: Some(cri::RuntimeHandlerFeatures {
                     recursive_read_only_mounts: features.recursive_read_only,
-                    ..Default::default()
+                    user_namespaces: features.user_namespaces.is_ok(),
                 }),
             }
         };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::blocking;
-use super::{Handler, Sandbox, SandboxError, Sandboxes};
+use super::{Handler, Rootfs, Sandbox, SandboxError, Sandboxes};
 use crate::error::Errors;
 use crate::id::{LeaseId, PodId, SnapshotKey};
 use crate::image::Image;
@@ -45,7 +45,11 @@ impl Sandboxes {
             other => other,
         };
         let mounts = mounts.map_err(failed("view the image"))?;
-        let mounted = target.clone();
+        let users = sandbox.users()?.map(|(_, path)| path);
+        let rootfs = Rootfs::new(mounts, users, self.state_dir(&sandbox.id))
+            .await
+            .map_err(|source| SandboxError::Mount { path: target.clone(), source })?;
+        let (mounted, mounts) = (target.clone(), rootfs.mounts.clone());
         let work = move || {
             let made = |source| SandboxError::File { action: "make", path: mounted.clone(), source };
             std::fs::create_dir_all(&mounted).map_err(made)?;
@@ -55,8 +59,9 @@ impl Sandboxes {
             }
             Ok(())
         };
-        blocking(&sandbox.id, work).await?;
-        Ok(target)
+        let done = blocking(&sandbox.id, work).await;
+        rootfs.release();
+        done.map(|()| target)
     }
 
     /// Unmounts every image of the pod and removes its snapshots. The caller holds the sandbox's work lock.

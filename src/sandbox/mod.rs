@@ -7,6 +7,7 @@
 //! update.rs    a pod's resources, remembered
 //! state.rs     what may follow what
 //! changes.rs   what happens, told as it happens
+//! rootfs.rs    snapshots as a pod in a user namespace must see them
 //! dial.rs      a port of the pod, from inside its network
 //! ```
 //!
@@ -22,6 +23,7 @@ mod handler;
 mod image_volumes;
 mod node;
 mod pod_network;
+mod rootfs;
 mod run;
 mod state;
 mod store;
@@ -32,6 +34,7 @@ pub use changes::{Change, Changes, Happening};
 pub use error::SandboxError;
 pub use handler::{Handler, Handlers};
 pub use node::load_facts;
+pub use rootfs::{Rootfs, give_to_root};
 pub use state::SandboxState;
 pub use store::{NetworkHold, Sandbox, SandboxFacts, Sandboxes};
 pub(crate) use teardown::{delete_task, end_task, gone_is_fine};

@@ -12,14 +12,15 @@ use super::check::{self, Checked, IpcKind, NetworkKind};
 use super::error::blocking;
 use super::pod_network::pod_network;
 use super::teardown::Extent;
-use super::{Handler, NetworkHold, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes, files};
+use super::{Handler, NetworkHold, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes};
+use super::{Rootfs, files, give_to_root};
 use crate::containerd::{ContainerRecord, NewTask, SnapshotMount, StdioPaths, TypedBlob};
 use crate::error::Kind;
 use crate::id::{PodId, SnapshotKey};
 use crate::image::Image;
-use crate::linux::netns;
+use crate::linux::{netns, userns};
 use crate::proto::cri;
-use crate::spec::{self, PauseSpec};
+use crate::spec::{self, PauseSpec, UserNamespace};
 use crate::state::{SANDBOX_METADATA_TYPE, SandboxMetadata};
 use crate::time::Timestamp;
 
@@ -35,14 +36,15 @@ impl Sandboxes {
     pub async fn run(&self, request: cri::RunPodSandboxRequest) -> Result<PodId, SandboxError> {
         let config = crate::field::required("config", request.config.as_ref())?;
         let checked = check::check(config)?;
-        if checked.users == check::UsersKind::Pod {
-            let field = "config.linux.security_context.namespace_options.userns_options.mode".to_owned();
-            return Err(SandboxError::NotYet { field });
-        }
+        let users = UserNamespace::of_pod(config).map_err(SandboxError::Spec)?;
         let handler = self.handlers().find(&request.runtime_handler)?.clone();
+        if let (Some(_), Err(missing)) = (users, handler.features().user_namespaces) {
+            return Err(SandboxError::UserNamespaces { handler: handler.name, missing });
+        }
         let id = PodId::generate();
         let name = checked.name.clone();
-        let plan = Plan { sandboxes: self.clone(), id: id.clone(), config: config.clone(), handler, checked };
+        let plan =
+            Plan { sandboxes: self.clone(), id: id.clone(), config: config.clone(), handler, checked, users };
         Ok(self.inner().making.make(&name, request, id, plan.carry_out()).await?)
     }
 }
@@ -54,6 +56,8 @@ struct Plan {
     config: cri::PodSandboxConfig,
     handler: Handler,
     checked: Checked,
+    /// The pod's own; `None` is the node's.
+    users: Option<UserNamespace>,
 }
 
 /// Whether ADD and the task's creation may overlap.
@@ -106,18 +110,25 @@ impl Plan {
         let spec = self.spec(sandbox, &image)?;
         self.create_record(sandbox, &image, &spec).await?;
         files::make_dir(&self.sandboxes.root_dir(&self.id))?;
-        let (netns, rootfs) = tokio::join!(self.make_netns(sandbox), self.prepare_rootfs(&image));
-        netns?;
+        let (namespaces, rootfs) = tokio::join!(self.make_namespaces(sandbox), self.prepare_rootfs(&image));
+        namespaces?;
         let pid = self.attach_and_start(sandbox, rootfs?, order(&self.handler, &spec)).await?;
         self.ready(sandbox, pid)
     }
 
-    async fn make_netns(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
-        if self.checked.network == NetworkKind::Node {
-            return Ok(());
-        }
+    /// The user namespace comes first where there is one: it must own the pod's network.
+    async fn make_namespaces(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
         let path = sandbox.facts().metadata.netns_path.clone();
-        netns::create(&path).await.map_err(|source| self.linux("make the network namespace", source))
+        let netns = (self.checked.network == NetworkKind::Pod).then_some(path.as_path());
+        let made = match (self.users, netns) {
+            (Some(users), netns) => {
+                let pin = files::userns_pin(&self.sandboxes, &self.id);
+                userns::create(&pin, users.ids, netns).await
+            }
+            (None, Some(netns)) => netns::create(netns).await,
+            (None, None) => Ok(()),
+        };
+        made.map_err(|source| self.linux("make the namespaces", source))
     }
 
     /// The network on one side, the pause on the other; the pause's pid. The pause starts once the pod is attached, but
@@ -191,6 +202,7 @@ impl Plan {
             image: &image.config,
             image_name: self.sandboxes.inner().images.pause_name(),
             netns: (self.checked.network == NetworkKind::Pod).then_some(netns.as_path()),
+            userns: &files::userns_pin(&self.sandboxes, &self.id),
             sandbox_dir: &self.sandboxes.root_dir(&self.id),
             shm: &shm,
             runtime: &self.sandboxes.inner().config.runtime,
@@ -305,35 +317,42 @@ impl Plan {
                 .map_err(|source| self.containerd("prepare the snapshot", source))
         };
         let files = async {
-            let (sandboxes, id, config, ipc) =
-                (self.sandboxes.clone(), self.id.clone(), self.config.clone(), self.checked.ipc);
-            blocking(&self.id, move || files::write(&sandboxes, &id, &config, ipc)).await
+            let (sandboxes, id, config) = (self.sandboxes.clone(), self.id.clone(), self.config.clone());
+            let (ipc, users) = (self.checked.ipc, self.users);
+            blocking(&self.id, move || files::write(&sandboxes, &id, &config, ipc, users)).await
         };
         let (rootfs, files) = tokio::join!(snapshot, files);
-        files.and(rootfs)
+        let rootfs = files.and(rootfs)?;
+        if let Some(users) = &self.users {
+            give_to_root(&rootfs, users).map_err(|source| self.linux("prepare the snapshot", source))?;
+        }
+        Ok(rootfs)
     }
 
     /// A task that only waits to be started.
     async fn create_task(&self, rootfs: Vec<SnapshotMount>) -> Result<(), SandboxError> {
         let containerd = &self.sandboxes.inner().containerd;
+        let pin = self.users.map(|_| files::userns_pin(&self.sandboxes, &self.id));
+        let rootfs = Rootfs::new(rootfs, pin, self.sandboxes.state_dir(&self.id))
+            .await
+            .map_err(|source| self.linux("map the ids of the rootfs", source))?;
         let task = NewTask {
             container_id: self.id.to_string(),
-            rootfs,
+            rootfs: rootfs.mounts.clone(),
             stdio: StdioPaths::default(),
             runtime_path: self.handler.config.runtime_path.clone(),
         };
-        containerd
-            .create_task(&task)
-            .await
-            .map_err(|source| self.containerd("create the pause task", source))?;
-        Ok(())
+        let created = containerd.create_task(&task).await;
+        rootfs.release();
+        created.map(drop).map_err(|source| self.containerd("create the pause task", source))
     }
 
-    /// Pod annotations that snapshotters read (contract §3).
+    /// Pod annotations that snapshotters read (contract §3), and the mapping that they may follow.
     fn snapshot_labels(&self) -> BTreeMap<String, String> {
         let annotations = self.config.annotations.iter();
         let meant = annotations.filter(|(key, _)| key.starts_with("containerd.io/snapshot/"));
-        meant.map(|(key, value)| (key.clone(), value.clone())).collect()
+        let of_users = self.users.iter().flat_map(UserNamespace::snapshot_labels);
+        meant.map(|(key, value)| (key.clone(), value.clone())).chain(of_users).collect()
     }
 
     async fn start_pause(&self) -> Result<u32, SandboxError> {

@@ -12,7 +12,7 @@ use crate::containerd::Containerd;
 use crate::id::PodId;
 use crate::image::Images;
 use crate::proto::cri;
-use crate::spec::NodeFacts;
+use crate::spec::{NodeFacts, UserNamespace};
 use crate::state::{Making, Names, PrefixIndex, PrefixMatch, SandboxMetadata, UpdatedResources};
 use crate::time::Timestamp;
 
@@ -91,6 +91,16 @@ impl Sandbox {
     pub fn pause_pid(&self) -> Result<u32, SandboxError> {
         let state = self.state();
         state.pause_pid().ok_or_else(|| SandboxError::NotReady { id: self.id.clone(), state: state.name() })
+    }
+
+    /// The user namespace of the pod's own and the path to it, while the sandbox is ready; `None` for the node's.
+    ///
+    /// # Errors
+    /// [`SandboxError::NotReady`] when it is not.
+    pub fn users(&self) -> Result<Option<(UserNamespace, PathBuf)>, SandboxError> {
+        let users = UserNamespace::of_pod(&self.facts().metadata.config).map_err(SandboxError::Spec)?;
+        let Some(users) = users else { return Ok(None) };
+        Ok(Some((users, format!("/proc/{}/ns/user", self.pause_pid()?).into())))
     }
 
     /// Changes the facts, but for the state: that is [`Sandboxes::becomes`]'s.

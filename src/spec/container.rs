@@ -8,6 +8,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use super::base::{self, Draft};
 use super::field::{self, SECURITY};
 use super::mounts::{self, Access};
+use super::namespaces::UserNamespace;
 use super::resources::Wanted;
 use super::seccomp::{Demand, Filter};
 use super::user::{self, Accounts, Identity};
@@ -118,7 +119,7 @@ fn set_namespaces(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), Sp
         namespaces::set(&mut draft.namespaces, LinuxNamespaceType::Cgroup, None);
     }
     if let Some(user) = namespaces::user_of_container(input.config, input.pod_config)? {
-        user.enter(draft, Some(format!("/proc/{}/ns/user", input.pause_pid).into()));
+        user.enter(draft, format!("/proc/{}/ns/user", input.pause_pid).into());
         if field::sandbox_namespaces(input.pod_config).network == i32::from(NamespaceMode::Node) {
             mounts::bind_sysfs(&mut draft.mounts);
         }
@@ -204,7 +205,11 @@ fn set_user(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), SpecErro
     let policy = user::policy(security.supplemental_groups_policy)?;
     let accounts = Accounts { passwd: input.passwd, group: input.group };
     let identity = Identity::of_container(security, input.image)?;
-    draft.process.set_user(identity.look_up(accounts, policy, &security.supplemental_groups)?);
+    let user = identity.look_up(accounts, policy, &security.supplemental_groups)?;
+    if let Some(namespace) = UserNamespace::of_pod(input.pod_config)? {
+        namespace.owner(&user)?;
+    }
+    draft.process.set_user(user);
     Ok(())
 }
 

@@ -32,6 +32,7 @@ pub use base::cgroups_path;
 pub use container::{ContainerSpec, PreparedDevice, PreparedMount, container};
 pub use error::SpecError;
 pub use lsm::DEFAULT_APPARMOR_PROFILE;
+pub use namespaces::UserNamespace;
 pub use pause::{PauseSpec, pause};
 pub use process::exec_process;
 pub use resources::check_resources;

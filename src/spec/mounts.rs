@@ -158,7 +158,10 @@ fn of_config(
     let source = field::host_path(&format!("{name}.host_path"), &prepared.source)?;
     let mut mount = mount("", "bind", source, &options);
     mount.set_destination(path);
-    set_mappings(&mut mount, &wanted.uid_mappings, &wanted.gid_mappings);
+    // An image was mounted with its ids mapped: an overlay cannot be mapped as a whole.
+    if wanted.image.is_none() {
+        set_mappings(&mut mount, &wanted.uid_mappings, &wanted.gid_mappings);
+    }
     Ok(mount)
 }
 
@@ -172,8 +175,11 @@ fn generated(path: PathBuf, wanted: &cri::Mount, input: &ContainerSpec<'_>) -> R
     let mut mount = mount("", "bind", source, &["rbind", "rprivate", access.option()]);
     mount.set_destination(path);
     match security.namespace_options.as_ref().and_then(|options| options.userns_options.as_ref()) {
-        Some(options) if own_file => set_mappings(&mut mount, &options.uids, &options.gids),
-        _ => set_mappings(&mut mount, &wanted.uid_mappings, &wanted.gid_mappings),
+        // /dev/shm was made for the pod's root, and a tmpfs cannot be mapped before Linux 6.3.
+        Some(options) if mount.destination() != Path::new("/dev/shm") => {
+            set_mappings(&mut mount, &options.uids, &options.gids);
+        }
+        _ => {}
     }
     Ok(mount)
 }

@@ -36,6 +36,8 @@ pub struct PauseSpec<'a> {
     pub image_name: &'a str,
     /// `None` on the host's network.
     pub netns: Option<&'a Path>,
+    /// Where the pod's user namespace is pinned; not looked at where it has none of its own.
+    pub userns: &'a Path,
     /// `<root>/sandboxes/<id>`: resolv.conf is there.
     pub sandbox_dir: &'a Path,
     /// `<state>/sandboxes/<id>/shm`, or /dev/shm with the host's IPC.
@@ -129,14 +131,24 @@ fn set_namespaces(draft: &mut Draft, input: &PauseSpec<'_>) -> Result<(), SpecEr
     if options.ipc == node {
         namespaces::unset(&mut draft.namespaces, LinuxNamespaceType::Ipc);
     }
-    let user = UserNamespace::of(options.userns_options.as_ref())?;
+    let user = UserNamespace::of_pod(config)?;
     let own = sysctls::Own { network: input.netns.is_some(), ipc: options.ipc != node, user: user.is_some() };
     if base::on_this_kernel(input.handler) {
         sysctls::check(config, own)?;
     }
     draft.linux.set_sysctl(Some(sysctls::of_pod(config, own, input.runtime, input.node)));
     if let Some(user) = user {
-        user.enter(draft, None);
+        // Its /proc and /dev/mqueue cannot be mounted from inside.
+        for (name, mode) in [("pid", options.pid), ("ipc", options.ipc)] {
+            if mode == node {
+                let name = format!("{SECURITY}.namespace_options.{name}");
+                return Err(SpecError::invalid(
+                    name,
+                    "is the node's (NODE), which a pod with a user namespace of its own cannot use",
+                ));
+            }
+        }
+        user.enter(draft, field::host_path("user namespace", input.userns)?);
         if input.netns.is_none() {
             mounts::bind_sysfs(&mut draft.mounts);
         }

@@ -23,6 +23,7 @@ mod serve;
 mod stats;
 mod streaming;
 mod update;
+mod users;
 
 use std::cell::RefCell;
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
     let cases = [
         pod::cases(),
         namespaces::cases(),
+        users::cases(),
         container::cases(),
         security::cases(),
         exec::cases(),

@@ -129,6 +129,7 @@ impl Bench {
             image: &self.image,
             image_name: "pause:1",
             netns: (!self.host_network).then_some("/run/netns/n".as_ref()),
+            userns: "/state/pinned/user".as_ref(),
             sandbox_dir: ROOT.as_ref(),
             shm: SHM.as_ref(),
             runtime: &self.runtime,

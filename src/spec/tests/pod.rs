@@ -102,14 +102,15 @@ fn a_user_namespace_is_made_by_the_pause_and_joined_by_its_containers() {
     bench.pod_security().namespace_options = Some(options.clone());
 
     let (pause, container) = (bench.pause().unwrap(), bench.container().unwrap());
-    assert_eq!(namespace(&pause, "user").unwrap(), "");
+    assert_eq!(namespace(&pause, "user").unwrap(), "/state/pinned/user");
     assert_eq!(namespace(&container, "user").unwrap(), "/proc/42/ns/user");
     let mappings = json!([{"hostID": 65536, "containerID": 0, "size": 65536}]);
     for spec in [&pause, &container] {
         assert_eq!((&spec["linux"]["uidMappings"], &spec["linux"]["gidMappings"]), (&mappings, &mappings));
     }
     assert_eq!(mount_at(&container, "/etc/hosts").unwrap()["uidMappings"], mappings);
-    assert_eq!(mount_at(&container, "/data").unwrap()["uidMappings"], Value::Null);
+    assert_eq!(mount_at(&container, "/data").unwrap()["uidMappings"], mappings);
+    assert_eq!(mount_at(&container, "/dev/shm").unwrap()["uidMappings"], Value::Null);
     assert_eq!(pause["linux"]["sysctl"], json!({"net.ipv4.ip_unprivileged_port_start": "0"}));
 
     bench.host_network = true;

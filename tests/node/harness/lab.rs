@@ -78,6 +78,11 @@ impl Lab {
     }
 }
 
+/// runc of a release that `hack/lab` has.
+pub fn runc(release: &str) -> PathBuf {
+    PathBuf::from(hack_lab(&["path"])).join("runc").join(release).join("runc")
+}
+
 /// Runs `hack/lab`, and returns what it printed.
 pub(super) fn hack_lab(args: &[&str]) -> String {
     let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/lab");

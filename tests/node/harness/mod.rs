@@ -13,7 +13,7 @@ mod wait;
 
 pub use client::{assert_field, code_of, request};
 pub use container::{Container, ContainerBuilder, Output, Shell};
-pub use lab::Lab;
+pub use lab::{Lab, runc};
 pub use leaks::anywhere as left_anywhere;
 pub use node::{Node, NodeOptions};
 pub use pod::{Pod, PodBuilder};
