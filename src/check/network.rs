@@ -8,7 +8,7 @@ use super::Finding;
 use super::runtime::is_executable;
 use crate::config::{NetworkConfig, RuntimeConfig};
 use crate::error::{Kind, chain};
-use crate::network::Networks;
+use crate::network::{Networks, load_template};
 
 const NAME: &str = "pod network";
 
@@ -30,8 +30,21 @@ pub async fn findings(config: &NetworkConfig, runtime: &RuntimeConfig) -> Vec<Fi
 
 async fn network_of(config: NetworkConfig) -> Finding {
     let (conf_dir, bin_dirs) = (config.conf_dir.display().to_string(), config.bin_dirs.clone());
+    let template = config.conf_template.clone();
     let networks = Networks::watch(config);
     if let Err(error) = networks.status().await {
+        if let Some(template) = template.filter(|_| error.kind() == Kind::Unavailable) {
+            return match load_template(&template) {
+                Ok(_) => Finding::warn(
+                    NAME,
+                    chain(&error),
+                    "start the kubelet: network.conf_template waits for its pod CIDR",
+                ),
+                Err(error) => {
+                    Finding::fail(NAME, chain(&error), "correct the template, since there is no network")
+                }
+            };
+        }
         let fix = match error.kind() {
             Kind::Unavailable => {
                 format!("install a network add-on, which puts its configuration into {conf_dir}")
@@ -103,6 +116,13 @@ mod tests {
         let found = network_of(config.clone()).await;
         assert_eq!(found.outcome, Outcome::Fail);
         assert!(found.fix.unwrap().starts_with("install a network add-on"));
+        let template = dir.path().join("template");
+        let templated = NetworkConfig { conf_template: Some(template.clone()), ..config.clone() };
+        fs::write(&template, "{{.Nope}}").unwrap();
+        let found = network_of(templated.clone()).await;
+        assert!(found.outcome == Outcome::Fail && found.text.contains("line 1"), "{found}");
+        fs::write(&template, "{{.PodCIDR}}").unwrap();
+        assert_eq!(network_of(templated).await.outcome, Outcome::Warn);
         let list = r#"{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "bridge", "ipam": {"type": "local"}}]}"#;
         fs::write(conf_dir.join("1.conflist"), list).unwrap();
         let found = network_of(config.clone()).await;

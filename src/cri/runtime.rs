@@ -16,6 +16,7 @@ use crate::error::chain;
 use crate::events::{Hub, Link};
 use crate::field::{self, FieldError};
 use crate::image::Images;
+use crate::network::PodCidrs;
 use crate::pod;
 use crate::proto::cri;
 use crate::sandbox::Sandboxes;
@@ -28,6 +29,8 @@ type Reply<T> = Result<Response<T>, Status>;
 const KUBE_API_VERSION: &str = "0.1.0";
 /// Longest id taken: a whole one has 64 digits; longer texts are mistakes not worth repeating in an error.
 const MAX_ID: usize = 128;
+/// Longest list of pod CIDRs taken; a node has two at most.
+const MAX_CIDRS: usize = 1024;
 
 /// The service over the domain.
 pub struct RuntimeService {
@@ -137,16 +140,19 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         Ok(Response::new(cri::RuntimeConfigResponse { linux }))
     }
 
-    /// Takes note of the node's pod CIDR, which only a CNI template has a use for.
+    /// The node's pod CIDR, which only a CNI template has a use for.
     async fn update_runtime_config(
         &self,
         request: Request<cri::UpdateRuntimeConfigRequest>,
     ) -> Reply<cri::UpdateRuntimeConfigResponse> {
+        const FIELD: &str = "runtime_config.network_config.pod_cidr";
         let config = request.into_inner().runtime_config.unwrap_or_default();
         let cidr = config.network_config.unwrap_or_default().pod_cidr;
-        field::line("runtime_config.network_config.pod_cidr", &cidr, MAX_ID)?;
-        if self.config.network.conf_template.is_some() && !cidr.is_empty() {
-            return Err(Status::unimplemented("rendering network.conf_template is not done yet"));
+        field::line(FIELD, &cidr, MAX_CIDRS)?;
+        if !cidr.is_empty() {
+            let cidrs = PodCidrs::parse(&cidr).map_err(|why| field::error(FIELD, why))?;
+            let generated = self.sandboxes().handlers().default_handler().networks.generate(&cidrs).await?;
+            tracing::info!(cidr, generated, "the node's pod CIDR");
         }
         Ok(Response::new(cri::UpdateRuntimeConfigResponse {}))
     }

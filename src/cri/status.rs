@@ -7,6 +7,7 @@ use crate::error::{Kind, chain};
 use crate::events::EventsError;
 use crate::field::FieldError;
 use crate::image::ImageError;
+use crate::network::NetworkError;
 use crate::pod::PodError;
 use crate::sandbox::SandboxError;
 use crate::stats::StatsError;
@@ -57,7 +58,16 @@ macro_rules! into_status {
     };
 }
 
-into_status!(SandboxError, ContainerError, PodError, ImageError, StatsError, StreamingError, EventsError);
+into_status!(
+    NetworkError,
+    SandboxError,
+    ContainerError,
+    PodError,
+    ImageError,
+    StatsError,
+    StreamingError,
+    EventsError
+);
 
 impl From<FieldError> for Status {
     fn from(error: FieldError) -> Self {

@@ -14,6 +14,14 @@ pub enum NetworkError {
     #[error("no CNI network: {reason}")]
     NotReady { reason: String },
 
+    /// The template of a network list cannot be used.
+    #[error("network.conf_template {path:?}: {why}")]
+    Template { path: PathBuf, why: String },
+
+    /// The network list that a template gave cannot be written.
+    #[error("cannot write {path:?}")]
+    Generate { path: PathBuf, source: io::Error },
+
     /// A configuration names a plugin that is in none of the folders.
     #[error(
         "CNI plugin {plugin:?} of network {network:?} is in none of {dirs:?}: install it, or add its folder to network.bin_dirs"
@@ -107,13 +115,14 @@ impl NetworkError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::NotReady { .. } => Kind::Unavailable,
-            Self::PluginMissing { .. } => Kind::FailedPrecondition,
+            Self::PluginMissing { .. } | Self::Template { .. } => Kind::FailedPrecondition,
             Self::Plugin { said, .. } if said.code == TRY_AGAIN || NOT_AVAILABLE.contains(&said.code) => {
                 Kind::Unavailable
             }
             Self::Timeout { .. } | Self::Busy { .. } => Kind::DeadlineExceeded,
             Self::BadArgument { .. } | Self::NoNamespace { .. } => Kind::InvalidArgument,
-            Self::Start { .. }
+            Self::Generate { .. }
+            | Self::Start { .. }
             | Self::Plugin { .. }
             | Self::BadResult { .. }
             | Self::NoAddress { .. }

@@ -110,7 +110,8 @@ fn files_of(folder: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, String> 
     Ok(files)
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, String> {
+/// A file of an operator's, or why it cannot be had.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, String> {
     let size = fs::metadata(file).map_err(|error| format!("cannot be read: {error}"))?.len();
     if size > MAX_FILE {
         return Err(format!("has {size} bytes, more than any configuration"));

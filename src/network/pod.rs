@@ -15,10 +15,12 @@ use super::chain::{self, Attaching};
 use super::conflist::NetworkList;
 use super::error::NetworkError;
 use super::folder::{Folder, Loaded};
+use super::generate;
 use super::plugin::{Environment, Runner};
 use super::pod_lock;
 use super::pod_result::{POD_INTERFACE, PodResult};
 use super::result::CniResult;
+use super::template::PodCidrs;
 use super::watch;
 use crate::config::{IpPreference, NetworkConfig};
 use crate::error::Errors;
@@ -69,6 +71,29 @@ impl Networks {
             chain::status(list, &runner).await?;
         }
         Ok(())
+    }
+
+    /// Makes a network list of the configured template, where there is neither a network nor one in the folder; whether
+    /// it did.
+    ///
+    /// # Errors
+    /// [`NetworkError::Template`], [`NetworkError::Generate`].
+    pub async fn generate(&self, cidrs: &PodCidrs) -> Result<bool, NetworkError> {
+        let config = &self.0.config;
+        let Some(template) = config.conf_template.clone() else { return Ok(false) };
+        // One that is there and not ready needs no other.
+        if self.0.folder.rescan().is_ok() {
+            return Ok(false);
+        }
+        let (folder, cidrs) = (config.conf_dir.clone(), cidrs.clone());
+        let written = tokio::task::spawn_blocking(move || generate::write(&template, &folder, &cidrs)).await;
+        written.unwrap_or_else(|panic| {
+            let path = config.conf_dir.clone();
+            Err(NetworkError::Generate { path, source: panic.into() })
+        })?;
+        // Not left to the watch: whoever asks for a pod next has a network.
+        self.0.folder.rescan();
+        Ok(true)
     }
 
     /// The loaded networks and the last load's outcome, as JSON for Status' verbose info: `cniconfig` and

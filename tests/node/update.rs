@@ -1,4 +1,6 @@
-//! Resources that change while a container is there: in its cgroup, in its record and in its status, or in none.
+//! What changes while it is there: resources in cgroup, record and status, or in none of them; the node's network.
+
+use std::path::Path;
 
 use cridge::proto::cri as new;
 use futures::future::join_all;
@@ -26,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         hostile_updates,
         a_pods_resources_are_remembered,
         hostile_updates_of_pods,
+        a_network_is_made_of_its_template,
     ]
 }
 
@@ -317,4 +320,62 @@ async fn hostile_updates_of_pods(t: Test) {
     assert_eq!(missing.code(), Code::NotFound, "{missing:?}");
     let nobody = Pod { id: String::new(), ..pod.clone() };
     assert_field(&try_update_pod(&nobody, None, None).await.unwrap_err(), "pod_sandbox_id");
+}
+
+async fn a_network_is_made_of_its_template(t: Test) {
+    // The node's own network, but for its addresses.
+    let configure = |dir: &Path, config: &mut String| {
+        let file = dir.join("cni/net.d/10-bridge.conflist");
+        let mut list: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let ipam = json!({"type": "host-local", "ranges": "RANGES"});
+        list["plugins"][0]["ipam"] = ipam;
+        let ranges =
+            "[{{range $i, $range := .PodCIDRRanges}}{{if $i}}, {{end}}[{\"subnet\": \"{{$range}}\"}]{{end}}]";
+        let template = list.to_string().replace("\"RANGES\"", ranges);
+        std::fs::write(dir.join("template"), template).unwrap();
+        std::fs::remove_file(file).unwrap();
+        let key = format!("[network]\nconf_template = \"{}\"\n", dir.join("template").display());
+        *config = config.replace("[network]\n", &key);
+    };
+    let node = t.own_node(NodeOptions { configure: Some(configure), ..Default::default() }).await;
+    let tell = async |pod_cidr: &str| {
+        let network_config = Some(cri::NetworkConfig { pod_cidr: pod_cidr.to_owned() });
+        let runtime_config = Some(cri::RuntimeConfig { network_config });
+        let request = cri::UpdateRuntimeConfigRequest { runtime_config };
+        node.runtime().update_runtime_config(request).await.map(drop)
+    };
+    let folder = node.dir.join("cni/net.d");
+    let files = || -> Vec<_> {
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_eq!(node.ready().await, Some((true, false)));
+    let endless = "1".repeat(1 << 20);
+    for bad in ["10.88.0.0", "10.88.0.0/99", "10.88.0.0/16,", "a\0b", "10.88.0.0/16\n", endless.as_str()] {
+        assert_field(&tell(bad).await.unwrap_err(), "pod_cidr");
+    }
+    // A kubelet without a CIDR asks as well.
+    tell("").await.unwrap();
+    assert!(files().is_empty(), "{:?}", files());
+    assert_eq!(node.ready().await, Some((true, false)));
+
+    let template = node.dir.join("template");
+    let good = std::fs::read_to_string(&template).unwrap();
+    for (bad, word) in [("{{.Nope}}", "line 1"), ("{{.PodCIDR}}", "no network list")] {
+        std::fs::write(&template, bad).unwrap();
+        let error = tell("10.88.7.0/24").await.unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition, "{error:?}");
+        assert!(error.message().contains("template") && error.message().contains(word), "{error:?}");
+    }
+    assert!(files().is_empty(), "{:?}", files());
+    std::fs::write(&template, good).unwrap();
+
+    tell("10.88.7.0/24").await.unwrap();
+    assert_eq!(files(), ["10-containerd-net.conflist"]);
+    assert_eq!(node.ready().await, Some((true, true)));
+    let pod = t.pod_on(&node).run().await;
+    assert!(pod.ip().await.starts_with("10.88.7."), "{}", pod.ip().await);
+    // What is there stays, whoever wrote it.
+    tell("10.99.0.0/24").await.unwrap();
+    let written = std::fs::read_to_string(folder.join("10-containerd-net.conflist")).unwrap();
+    assert!(written.contains("10.88.7.0/24"), "{written}");
 }
