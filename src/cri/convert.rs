@@ -73,7 +73,8 @@ pub(super) fn container_row(container: &Container, images: &Images) -> cri::Cont
         pod_sandbox_id: container.pod.to_string(),
         metadata: config.metadata.clone(),
         image: Some(image.spec),
-        image_ref: image.reference,
+        // Not the status' reference by digest: kubelets before 1.30 know images in use by this.
+        image_ref: facts.metadata.image_ref.clone(),
         state: container_state(&facts.state).into(),
         created_at: facts.file.created_at.nanos(),
         labels: config.labels.clone(),

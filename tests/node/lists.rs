@@ -1,24 +1,30 @@
 //! What there is: lists and their filters, names and who holds them, and what the node says of itself.
 
+use containerd_client::services::v1::containers_client::ContainersClient;
+use containerd_client::services::v1::tasks_client::TasksClient;
+use containerd_client::services::v1::{GetContainerRequest, GetRequest};
 use k8s_cri::v1 as cri;
 use k8s_cri::v1::{ContainerState, PodSandboxState};
 use tonic::Code;
 
 use crate::cases;
-use crate::harness::{Case, Node, Pod, Test, code_of};
+use crate::harness::{Case, Node, Pod, Test, code_of, on_cridge, request};
 
 pub fn cases() -> Vec<Case> {
     cases!["lists":
         pods_by_id_state_and_label,
         containers_by_id_state_label_and_pod,
         an_ids_beginning_is_enough,
-        version_and_status,
+        lists_say_what_statuses_say,
+        a_kubelets_start,
+        cadvisor_finds_pods_and_containers,
         the_runtimes_configuration;
     cridge only:
         a_repeat_of_a_running_request_joins_it,
         a_repeat_of_a_running_creation_joins_it,
         a_listed_pods_name_is_taken,
         a_listed_containers_name_is_taken,
+        what_is_gone_is_not_found,
         verbose_answers_are_json,
     ]
 }
@@ -125,18 +131,113 @@ async fn an_ids_beginning_is_enough(t: Test) {
     assert_eq!(status.id, app.id);
 }
 
-async fn version_and_status(t: Test) {
+/// A kubelet learns from the lists what has changed, and asks for no more of what seems not to have.
+async fn lists_say_what_statuses_say(t: Test) {
+    let pod = t.pod().with(|config| drop(config.annotations.insert("note".into(), "of the pod".into())));
+    let pod = pod.run().await;
+    let app = pod.container("app").with(|config| drop(config.annotations.insert("note".into(), "x".into())));
+    let app = app.shell("exit 3").start().await;
+    let status = app.exited().await;
+    // All that there is: whoever asks for nothing in particular.
     let mut runtime = t.node().runtime();
-    let version = runtime.version(cri::VersionRequest { version: "v1".into() }).await.unwrap().into_inner();
-    // A kubelet ends itself over another one.
-    assert_eq!(version.version, "0.1.0");
-    assert_eq!(version.runtime_api_version, "v1");
-    assert!(!version.runtime_name.is_empty() && !version.runtime_version.is_empty());
-    assert_eq!(t.node().ready().await, Some((true, true)));
+    let listed = runtime.list_containers(cri::ListContainersRequest { filter: None }).await.unwrap();
+    let one = listed.into_inner().containers.into_iter().find(|one| one.id == app.id).unwrap();
+    assert_eq!(one.pod_sandbox_id, pod.id);
+    assert_eq!((one.state, one.created_at), (status.state, status.created_at));
+    assert_eq!((one.metadata, one.labels), (status.metadata, status.labels));
+    assert_eq!(one.annotations, status.annotations);
+    // Kubelets before 1.30 know the images in use by the reference, later ones by the id.
+    assert!(one.image_ref.starts_with("sha256:"), "{}", one.image_ref);
+    assert_eq!(one.image_id, status.image_id);
+    assert!(!on_cridge() || one.image_ref == one.image_id);
+    let listed = runtime.list_pod_sandbox(cri::ListPodSandboxRequest { filter: None }).await.unwrap();
+    let one = listed.into_inner().items.into_iter().find(|one| one.id == pod.id).unwrap();
+    let status = pod.status().await;
+    assert_eq!((one.state, one.created_at), (status.state, status.created_at));
+    assert_eq!((one.metadata, one.labels), (status.metadata, status.labels));
+    assert_eq!((one.annotations, one.runtime_handler), (status.annotations, status.runtime_handler));
+}
+
+/// A kubelet passes over what it is told is gone; any other error has it look at the whole pod again.
+async fn what_is_gone_is_not_found(t: Test) {
+    let pod = t.pod().run().await;
+    let app = pod.container("app").start().await;
+    pod.remove().await;
+    let mut runtime = t.node().runtime();
+    assert_eq!(pod.try_status().await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(app.try_status().await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(app.try_start().await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(app.try_exec(&["true"], 0).await.unwrap_err().code(), Code::NotFound);
+    let stats = cri::ContainerStatsRequest { container_id: app.id.clone() };
+    assert_eq!(code_of(runtime.container_stats(stats).await).0, Code::NotFound);
+    let stats = cri::PodSandboxStatsRequest { pod_sandbox_id: pod.id.clone() };
+    assert_eq!(code_of(runtime.pod_sandbox_stats(stats).await).0, Code::NotFound);
+    // What is to be gone is.
+    app.stop(0).await;
+    app.remove().await;
+    pod.stop().await;
+    pod.remove().await;
+}
+
+/// The calls that it makes, in its order; it ends itself over nearly any error.
+async fn a_kubelets_start(t: Test) {
+    let mut runtime = t.node().runtime();
+    for _ in 0..2 {
+        let version = runtime.version(cri::VersionRequest { version: String::new() }).await;
+        let version = version.unwrap().into_inner();
+        assert_eq!(version.version, "0.1.0");
+        assert_eq!(version.runtime_api_version, "v1");
+        assert!(!version.runtime_name.is_empty() && !version.runtime_version.is_empty());
+        t.node().images().image_fs_info(cri::ImageFsInfoRequest {}).await.unwrap();
+        if on_cridge() || t.node().release != "1.6" {
+            runtime.runtime_config(cri::RuntimeConfigRequest::default()).await.unwrap();
+        }
+    }
+    let status = runtime.status(cri::StatusRequest::default()).await.unwrap().into_inner();
+    let conditions = status.status.unwrap().conditions;
+    for name in ["RuntimeReady", "NetworkReady"] {
+        let condition = conditions.iter().find(|condition| condition.r#type == name).unwrap();
+        assert!(condition.status, "{condition:?}");
+    }
+    let network = cri::NetworkConfig { pod_cidr: "10.88.0.0/16,fd00::/64".into() };
+    let config = cri::RuntimeConfig { network_config: Some(network) };
+    let request = cri::UpdateRuntimeConfigRequest { runtime_config: Some(config) };
+    runtime.update_runtime_config(request).await.unwrap();
+}
+
+/// It dials containerd itself, and knows pods and containers by their records' labels and their cgroups' names.
+async fn cadvisor_finds_pods_and_containers(t: Test) {
+    let pod = t.pod().with(|config| {
+        config
+            .labels
+            .extend(labels(&[("io.kubernetes.pod.name", "a-pod"), ("io.kubernetes.pod.uid", "u-1")]));
+    });
+    let pod = pod.run().await;
+    let app = pod.container("app").with(|config| {
+        config.labels.insert("io.kubernetes.container.name".into(), "app".into());
+    });
+    let app = app.start().await;
+    for (id, kind, asked) in
+        [(&pod.id, "sandbox", &pod.config.labels), (&app.id, "container", &app.config.labels)]
+    {
+        let get = GetContainerRequest { id: id.clone() };
+        let record = ContainersClient::new(t.node().containerd()).get(request(get)).await.unwrap();
+        let record = record.into_inner().container.unwrap();
+        assert_eq!(record.labels["io.cri-containerd.kind"], kind);
+        for (label, value) in asked {
+            assert_eq!(record.labels.get(label), Some(value), "{label} of the {kind}");
+        }
+        let get = GetRequest { container_id: id.clone(), exec_id: String::new() };
+        let task = TasksClient::new(t.node().containerd()).get(request(get)).await.unwrap();
+        let pid = task.into_inner().process.unwrap().pid;
+        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let named = |line: &str| line.rsplit('/').next().is_some_and(|name| name == id);
+        assert!(cgroups.lines().any(named), "{cgroups}");
+    }
 }
 
 async fn the_runtimes_configuration(t: Test) {
-    if !crate::harness::on_cridge() && t.node().release == "1.6" {
+    if !on_cridge() && t.node().release == "1.6" {
         return;
     }
     let answer = t.node().runtime().runtime_config(cri::RuntimeConfigRequest::default()).await.unwrap();
@@ -144,7 +245,7 @@ async fn the_runtimes_configuration(t: Test) {
     let systemd = std::path::Path::new("/run/systemd/system").is_dir();
     let expected = if systemd { cri::CgroupDriver::Systemd } else { cri::CgroupDriver::Cgroupfs };
     // The built-in plugin's runc is told otherwise by its own default.
-    assert!(!crate::harness::on_cridge() || driver == expected, "{driver:?}");
+    assert!(!on_cridge() || driver == expected, "{driver:?}");
 }
 
 async fn verbose_answers_are_json(t: Test) {
