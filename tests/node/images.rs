@@ -15,6 +15,7 @@ pub fn cases() -> Vec<Case> {
         an_unknown_image_has_no_status,
         a_missing_image_is_an_error,
         an_image_is_listed_with_its_names,
+        the_images_user_is_told,
         an_image_is_removed_by_tag_and_by_id,
         pulls_at_once_give_one_image,
         the_images_filesystem_is_told,
@@ -131,6 +132,21 @@ async fn an_image_is_listed_with_its_names(t: Test) {
     remove(&t, &ids[0]).await;
     for tag in ["1", "2", "3"] {
         assert_eq!(t.node().image(&format!("{NAME}:{tag}")).await, None);
+    }
+}
+
+/// By this a kubelet knows whether a container that must not run as root would.
+async fn the_images_user_is_told(t: Test) {
+    for (name, uid, username) in [
+        ("gcr.io/k8s-staging-cri-tools/test-image-user-uid:latest", Some(1002), ""),
+        ("gcr.io/k8s-staging-cri-tools/test-image-user-uid-group:latest", Some(1003), ""),
+        ("gcr.io/k8s-staging-cri-tools/test-image-user-username:latest", None, "www-data"),
+        ("gcr.io/k8s-staging-cri-tools/test-image-user-username-group:latest", None, "www-data"),
+        ("docker.io/cridge-tests/oci:1", None, ""),
+    ] {
+        t.node().pull(name).await;
+        let image = t.node().image(name).await.unwrap();
+        assert_eq!((image.uid.map(|uid| uid.value), image.username.as_str()), (uid, username), "{name}");
     }
 }
 

@@ -14,6 +14,7 @@ pub fn cases() -> Vec<Case> {
         rotation_under_load_loses_and_doubles_nothing,
         a_restart_appends_nowhere_else,
         without_a_path_nothing_is_written,
+        a_log_that_cannot_be_reopened_goes_on,
         only_a_running_containers_log_is_reopened,
     ]
 }
@@ -141,6 +142,28 @@ async fn without_a_path_nothing_is_written(t: Test) {
     assert!(app.status().await.log_path.is_empty());
     let written = std::fs::read_dir(&pod.config.log_directory).map(|entries| entries.count()).unwrap_or(0);
     assert_eq!(written, 0);
+}
+
+/// A kubelet renames the log back then, and tries again later.
+async fn a_log_that_cannot_be_reopened_goes_on(t: Test) {
+    let pod = t.pod().run().await;
+    let counting =
+        "i=0; while [ ! -e /stop ]; do echo line $i.; i=$((i + 1)); sleep 0.01; done; echo $i lines";
+    let app = pod.container("app").shell(counting).start().await;
+    app.logs("line 3.").await;
+    let (log, aside) = (app.log_file(), app.log_file().with_extension("aside"));
+    std::fs::rename(&log, &aside).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    let refused = reopen(&app).await.expect_err("a folder is no log");
+    assert!(refused.message().contains("app/0.log"), "should name the file: {refused:?}");
+    std::fs::remove_dir(&log).unwrap();
+    std::fs::rename(&aside, &log).unwrap();
+    app.sh("touch /stop").await;
+    assert_eq!(app.exited().await.exit_code, 0);
+    let lines: Vec<_> = app.log().into_iter().map(|line| line.text).collect();
+    let (last, counted) = lines.split_last().unwrap();
+    assert_eq!(*last, format!("{} lines", counted.len()));
+    assert!(counted.iter().enumerate().all(|(n, line)| *line == format!("line {n}.")), "{lines:?}");
 }
 
 async fn only_a_running_containers_log_is_reopened(t: Test) {

@@ -11,6 +11,7 @@ mod errors;
 mod events;
 mod exec;
 mod harness;
+mod image_volumes;
 mod images;
 mod lists;
 mod logs;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         streaming::cases(),
         logs::cases(),
         images::cases(),
+        image_volumes::cases(),
         update::cases(),
         lists::cases(),
         stats::cases(),

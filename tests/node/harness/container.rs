@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use cridge::proto::cri as newest;
 use k8s_cri::v1 as cri;
 use k8s_cri::v1::{ContainerState, NamespaceMode};
+use prost::Message as _;
 use tonic::Status;
 
 use super::{BUSYBOX, Pod, until};
@@ -147,6 +149,26 @@ impl ContainerBuilder {
             sandbox_config: Some(self.pod.config.clone()),
         };
         let id = self.pod.node.runtime().create_container(request).await?.into_inner().container_id;
+        self.pod.test.made(&self.pod.node, &id).await;
+        Ok(Container { id, config: self.config.clone(), pod: self.pod.clone() })
+    }
+
+    /// CreateContainer with what only the newest CRI can ask for.
+    pub async fn try_create_newest(
+        &self,
+        change: impl FnOnce(&mut newest::ContainerConfig),
+    ) -> Result<Container, Status> {
+        let again = "the newest CRI has all that older ones have";
+        let mut config = newest::ContainerConfig::decode(&*self.config.encode_to_vec()).expect(again);
+        change(&mut config);
+        let of_pod = newest::PodSandboxConfig::decode(&*self.pod.config.encode_to_vec()).expect(again);
+        let request = newest::CreateContainerRequest {
+            pod_sandbox_id: self.pod.id.clone(),
+            config: Some(config),
+            sandbox_config: Some(of_pod),
+        };
+        let (mut runtime, _) = self.pod.node.newest();
+        let id = runtime.create_container(request).await?.into_inner().container_id;
         self.pod.test.made(&self.pod.node, &id).await;
         Ok(Container { id, config: self.config.clone(), pod: self.pod.clone() })
     }
