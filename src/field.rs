@@ -92,6 +92,11 @@ pub fn absolute_path(field: &str, value: &str) -> Checked {
     }
 }
 
+/// An absolute path that must be given.
+pub fn required_path(field: &str, value: &str) -> Checked {
+    if value.is_empty() { Err(error(field, "is required")) } else { absolute_path(field, value) }
+}
+
 /// A path below some folder: relative, without `..`.
 pub fn relative_path(field: &str, value: &str) -> Checked {
     path(field, value)?;

@@ -28,7 +28,7 @@ pub(super) struct AccountCache {
     known: Mutex<HashMap<(String, SnapshotKey), Arc<Accounts>>>,
 }
 
-const PREFIX: &str = "cridge-accounts-";
+const PREFIX: &str = "cridge-view-";
 /// Larger files are refused, as containerd does.
 const MAX_FILE: u64 = 10 << 20;
 /// Images remembered; beyond, memory starts anew (a node runs a few dozen).
@@ -79,13 +79,18 @@ impl AccountCache {
         Ok(accounts)
     }
 
+    /// Names a view and its lease, so that `end_stale` of a later process finds both.
+    pub fn fresh_name(&self) -> String {
+        format!("{}{:016x}", self.names, rand::random::<u64>())
+    }
+
     async fn read(
         &self,
         snapshotter: &str,
         image: &Image,
         target: PathBuf,
     ) -> Result<Accounts, AccountsError> {
-        let name = format!("{}{:016x}", self.names, rand::random::<u64>());
+        let name = self.fresh_name();
         let (lease, key) = (LeaseId::new(name.as_str()), SnapshotKey::new(name.as_str()));
         self.containerd.create_lease(&lease, Some(LEASE)).await?;
         let leased = self.containerd.leased(&lease);

@@ -1,11 +1,13 @@
 //! CreateContainer: record, snapshot, FIFOs and status file; a task only comes with StartContainer.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
 
 use super::accounts::with_mounted;
+use super::restore::{Asked, Restore, Source};
 use super::volumes::{self, Volume};
 use super::{Container, ContainerError, ContainerFacts, ContainerState, Containers, check};
 use crate::containerd::{ContainerRecord, RuntimeSelection, TypedBlob};
@@ -30,7 +32,36 @@ impl Containers {
         let sandbox = self.sandboxes().find(&request.pod_sandbox_id)?;
         sandbox.pause_pid()?;
         let id = ContainerId::generate();
-        let plan = Plan::new(self.clone(), id.clone(), sandbox, config.clone())?;
+        let image = &config.image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
+        let restore = self.checkpoint_named(&id, image).await?;
+        self.create_with(request, sandbox, id, restore).await
+    }
+
+    /// Creates a container out of a folder that `capture` has filled; the config must describe its process.
+    pub async fn create_restored(
+        &self,
+        request: cri::CreateContainerRequest,
+        folder: PathBuf,
+    ) -> Result<ContainerId, ContainerError> {
+        let config = crate::field::required("config", request.config.as_ref())?;
+        check::check(config)?;
+        check::refuse_undone(config)?;
+        let sandbox = self.sandboxes().find(&request.pod_sandbox_id)?;
+        sandbox.pause_pid()?;
+        let id = ContainerId::generate();
+        let restore = self.look_into(&id, Source::Folder(folder), Asked::Same).await?;
+        self.create_with(request, sandbox, id, Some(restore)).await
+    }
+
+    async fn create_with(
+        &self,
+        request: cri::CreateContainerRequest,
+        sandbox: Arc<Sandbox>,
+        id: ContainerId,
+        restore: Option<Restore>,
+    ) -> Result<ContainerId, ContainerError> {
+        let config = request.config.clone().unwrap_or_default();
+        let plan = Plan::new(self.clone(), id.clone(), sandbox, config, restore).await?;
         let name = plan.name.clone();
         Ok(self.inner().making.make(&name, request, id, plan.carry_out()).await?)
     }
@@ -48,14 +79,17 @@ pub(super) struct Plan {
     pub(super) image: Arc<Image>,
     /// As the config or the kubelet's annotation names it.
     pub(super) image_name: String,
+    /// What it comes out of, unless it starts afresh.
+    pub(super) restore: Option<Restore>,
 }
 
 impl Plan {
-    fn new(
+    async fn new(
         containers: Containers,
         id: ContainerId,
         sandbox: Arc<Sandbox>,
-        config: cri::ContainerConfig,
+        mut config: cri::ContainerConfig,
+        restore: Option<Restore>,
     ) -> Result<Self, ContainerError> {
         let facts = sandbox.facts();
         let pod_config = facts.metadata.config.clone();
@@ -63,17 +97,24 @@ impl Plan {
         let names =
             (config.metadata.clone().unwrap_or_default(), pod_config.metadata.clone().unwrap_or_default());
         let wanted = config.image.clone().unwrap_or_default();
-        let image = containers
-            .inner()
-            .images
-            .find(&wanted.image)
-            .ok_or_else(|| ContainerError::NoImage(wanted.image.clone()))?;
+        let image = match &restore {
+            Some(restore) => {
+                containers.can_checkpoint(&sandbox, &handler).await?;
+                restore.complete(&mut config);
+                containers.image_below(restore, &handler).await?
+            }
+            None => containers
+                .inner()
+                .images
+                .find(&wanted.image)
+                .ok_or_else(|| ContainerError::NoImage(wanted.image.clone()))?,
+        };
         let image_name = match wanted.user_specified_image.as_str() {
             "" => image.repo_tags.first().cloned().unwrap_or(wanted.image),
             given => given.to_owned(),
         };
         let name = check::name_of(&names.0, &names.1);
-        Ok(Self { containers, id, name, sandbox, pod_config, config, handler, image, image_name })
+        Ok(Self { containers, id, name, sandbox, pod_config, config, handler, image, image_name, restore })
     }
 
     /// Creates, or undoes.
@@ -111,7 +152,10 @@ impl Plan {
         let accounts = self.accounts().await?;
         let looked = self.look(self.mount_images().await?).await?;
         let volumes = self.volumes();
-        let spec = self.spec(looked, &accounts, &volumes)?;
+        let mut spec = self.spec(looked, &accounts, &volumes)?;
+        if let Some(restore) = &self.restore {
+            restore.agree(&self.config, &mut spec)?;
+        }
         self.load_apparmor_profile(&spec).await?;
         let resources = spec::resources_of(&spec);
         container.change(|facts| {
@@ -120,8 +164,10 @@ impl Plan {
             facts.cgroups_path = spec::cgroups_path_of(&spec);
         });
         let users = self.sandbox.users()?.map(|(users, _)| users);
+        self.unpack_checkpoint().await?;
         self.create_record(container, &spec, users.as_ref()).await?;
         self.prepare_snapshot(container, volumes, users).await?;
+        self.apply_changes(container).await?;
         self.containers.open_fresh_fifos(container).await?;
         container.change(|facts| facts.file.created_at = Timestamp::now());
         self.containers.write_status(container, ContainerState::Created).await?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::archive::ArchiveFlaw;
 use super::state::Denied;
 use crate::containerd::ContainerdError;
 use crate::error::{Errors, Kind};
@@ -67,6 +68,19 @@ pub enum ContainerError {
     EndedMeanwhile { id: ContainerId },
     #[error("detached from container {id}: it wrote more than the client took")]
     TooSlow { id: ContainerId },
+    #[error("checkpoints cannot be made or restored on this node: {why}")]
+    CannotCheckpoint { why: String },
+    /// With CRIU's own words, where it left any.
+    #[error("cannot checkpoint container {id}{told}")]
+    Dump { id: ContainerId, told: String, source: ContainerdError },
+    #[error("cannot restore container {id}{told}")]
+    Restore { id: ContainerId, told: String, source: ContainerdError },
+    #[error("it was not done within {limit:?}")]
+    TooLate { limit: Duration },
+    #[error("it was broken off: the caller went away")]
+    CallerGone,
+    #[error("{path} is not a checkpoint that can be restored", path = path.display())]
+    Archive { path: PathBuf, source: ArchiveFlaw },
     #[error("container {id} is not wholly removed")]
     Teardown { id: ContainerId, source: Errors },
     #[error("{create}; undoing it failed as well, RemoveContainer can finish it: {undo}")]
@@ -92,18 +106,26 @@ impl ContainerError {
             Self::NotFound(_) | Self::NoImage(_) => Kind::NotFound,
             Self::Sandbox(source) => source.kind(),
             Self::Image(source) => source.kind(),
-            Self::Denied { .. } | Self::EndedMeanwhile { .. } | Self::ImageVolume { .. } => {
-                Kind::FailedPrecondition
-            }
+            Self::Denied { .. }
+            | Self::EndedMeanwhile { .. }
+            | Self::ImageVolume { .. }
+            | Self::CannotCheckpoint { .. } => Kind::FailedPrecondition,
+            Self::Archive { source: ArchiveFlaw::Unwritable { .. }, .. } => Kind::Internal,
+            Self::Archive { .. } => Kind::InvalidArgument,
+            Self::CallerGone => Kind::Cancelled,
             Self::NotYet { .. } => Kind::Unimplemented,
             Self::Spec(source) => source.kind(),
-            Self::Containerd { source, .. } => match source.kind() {
-                // The object that containerd misses is not the one that the caller named.
-                Kind::NotFound | Kind::AlreadyExists => Kind::Internal,
-                kind => kind,
-            },
+            Self::Containerd { source, .. } | Self::Dump { source, .. } | Self::Restore { source, .. } => {
+                match source.kind() {
+                    // The object that containerd misses is not the one that the caller named.
+                    Kind::NotFound | Kind::AlreadyExists => Kind::Internal,
+                    kind => kind,
+                }
+            }
             Self::TooSlow { .. } => Kind::ResourceExhausted,
-            Self::DoesNotEnd { .. } | Self::ExecTimeout { .. } => Kind::DeadlineExceeded,
+            Self::DoesNotEnd { .. } | Self::ExecTimeout { .. } | Self::TooLate { .. } => {
+                Kind::DeadlineExceeded
+            }
             Self::Undo { create, .. } => create.kind(),
             Self::UpdateUndo { update, .. } => update.kind(),
             Self::StoredSpec { .. }

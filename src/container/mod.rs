@@ -6,6 +6,8 @@
 //! exit.rs    the one place where an end is noted: drained, written down, reaped
 //! stop.rs    signal, grace, kill          remove.rs  everything goes, the record last
 //! update.rs  other resources: stored and enforced, or neither
+//! checkpoint.rs  its state in an archive  restore.rs  and out of it
+//!            hold.rs · criu.rs · dumps.rs · changes.rs · layer.rs · archive.rs · agreement.rs, as long as patience.rs lasts
 //! exec.rs    ExecSync    session.rs  Exec    attach.rs  Attach
 //! mounts.rs  what the config's mounts and devices are on this host
 //! state.rs   what may follow what         store.rs   what is known of every container, by id
@@ -14,14 +16,24 @@
 //! Invariant: an end that was reported never changes, and none is made up.
 
 mod accounts;
+mod agreement;
+mod archive;
 mod attach;
+mod changes;
 mod check;
+mod checkpoint;
 mod create;
+mod criu;
+mod dumps;
 mod error;
 mod exec;
 mod exit;
+mod hold;
+mod layer;
 mod mounts;
+mod patience;
 mod remove;
+mod restore;
 mod session;
 mod specify;
 mod start;
@@ -31,7 +43,9 @@ mod store;
 mod update;
 mod volumes;
 
+pub use checkpoint::Wanted;
 pub use error::ContainerError;
 pub use exec::ExecOutput;
+pub use patience::Patience;
 pub use state::{ContainerState, Ending};
 pub use store::{Container, ContainerFacts, Containers};

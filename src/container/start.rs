@@ -54,17 +54,28 @@ impl Containers {
             rootfs: rootfs.mounts.clone(),
             stdio,
             runtime_path: handler.config.runtime_path.clone(),
+            options: self.restore_options(container, &handler)?,
         };
+        let restored = task.options.is_some();
         let created = containerd.create_task(&task).await;
         rootfs.release();
         created.map_err(container.failed("create the task"))?;
         // Before the call: what ends at once must not have ended before it began.
         let started_at = Timestamp::now();
-        let pid =
-            containerd.start_task(container.id.as_str()).await.map_err(container.failed("start the task"))?;
+        let pid = match containerd.start_task(container.id.as_str()).await {
+            Ok(pid) => pid,
+            Err(source) if restored => {
+                let told = self.restore_complaints(container);
+                return Err(ContainerError::Restore { id: container.id.clone(), told, source });
+            }
+            Err(source) => return Err(container.failed("start the task")(source)),
+        };
         let running = ContainerState::Running { pid, started_at };
         self.write_status(container, running.clone()).await?;
         self.becomes(container, running);
+        if restored {
+            self.restored(container).await;
+        }
         Ok(())
     }
 

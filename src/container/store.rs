@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::accounts::AccountCache;
 use super::error::blocking;
+use super::state::Denied;
 use super::{ContainerError, ContainerState};
 use crate::config::Config;
 use crate::containerd::{Containerd, ContainerdError};
@@ -28,6 +29,8 @@ pub struct Container {
     /// Held by create, start, update, the noting of an end, and remove: one of them at a time. Stop does not hold it while it
     /// waits, so that a later stop with less patience wins.
     pub(super) work: Mutex<()>,
+    /// Held by whoever takes the container's state: a stop, an end and a removal do not wait for that.
+    pub(super) checkpointing: Mutex<()>,
     /// The daemon's ends of the container's streams, from start to removal.
     pub(super) io: Mutex<Option<ContainerIo>>,
     /// The stop signal was sent: it is delivered once, however often StopContainer is called.
@@ -88,6 +91,7 @@ impl Container {
             pod: facts.metadata.sandbox_id.clone(),
             facts: watch::Sender::new(Arc::new(facts)),
             work: Mutex::default(),
+            checkpointing: Mutex::default(),
             io: Mutex::default(),
             signalled: AtomicBool::default(),
             reaped: AtomicBool::default(),
@@ -114,6 +118,10 @@ impl Container {
     /// Whether this process has the container's streams open.
     pub async fn has_io(&self) -> bool {
         self.io.lock().await.is_some()
+    }
+
+    pub(super) fn denied(&self, source: Denied) -> ContainerError {
+        ContainerError::Denied { id: self.id.clone(), source }
     }
 
     pub(super) fn failed(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use containerd_client::services::v1 as api;
+use tokio::io::AsyncWriteExt as _;
 
 use super::call::Call;
 use super::convert::{bytes, ordered, timestamp, unordered};
@@ -59,6 +60,26 @@ impl Containerd {
         });
         let blob = blob.await?;
         if blob.len() > limit { Err(call.too_large(limit)) } else { Ok(blob) }
+    }
+
+    /// Writes a blob to `sink`, piece by piece. As long as it takes: cancel by dropping.
+    pub async fn copy_content(
+        &self,
+        digest: &Digest,
+        sink: &mut (impl tokio::io::AsyncWrite + Unpin + Send),
+    ) -> Result<()> {
+        let call = Call::endless("read blob", digest);
+        let request = api::ReadContentRequest { digest: digest.to_string(), ..Default::default() };
+        let copied = call.bounded(async {
+            let mut pieces = self.streams().content().read(request).await?.into_inner();
+            while let Some(piece) = pieces.message().await? {
+                sink.write_all(&piece.data)
+                    .await
+                    .map_err(|error| tonic::Status::internal(error.to_string()))?;
+            }
+            sink.flush().await.map_err(|error| tonic::Status::internal(error.to_string()))
+        });
+        copied.await
     }
 
     /// Sets these labels of a blob (an empty value removes one), leaving the others.

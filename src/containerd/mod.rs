@@ -5,6 +5,7 @@
 //! [`Kind::Unavailable`]: crate::error::Kind::Unavailable
 
 mod call;
+mod checkpoint;
 mod client;
 mod containers;
 mod content;
@@ -24,6 +25,7 @@ mod tasks;
 pub use client::Containerd;
 pub use containers::ContainerRecord;
 pub use content::{ContentInfo, IngestStatus};
+pub use diff::PLAIN_LAYER;
 pub use error::ContainerdError;
 pub use events::{Event, EventStream};
 pub use images::{Collect, Descriptor, ImageRecord};

@@ -1,5 +1,7 @@
 //! The shim of a container, and its options as containerd's own configuration writes them.
 
+use std::path::Path;
+
 use prost::Message as _;
 
 use super::TypedBlob;
@@ -72,6 +74,22 @@ impl RuntimeSelection {
             })
         };
         Ok(Self { name: handler.runtime_type.clone(), options })
+    }
+
+    /// Whether the shim is runc's: the one that checkpoints and restores.
+    pub fn is_runc(&self) -> bool {
+        self.name == RUNC_TYPE
+    }
+
+    /// Options of a task whose process comes out of CRIU's images in that folder, with CRIU's log in `work`: those of
+    /// the container and these. None where it is not runc's shim.
+    pub fn restoring(&self, images: &Path, work: &Path) -> Option<TypedBlob> {
+        let own = self.options.as_ref().filter(|_| self.is_runc())?;
+        // Our own encoding, or the built-in plugin's of the same message.
+        let mut options = RuncOptions::decode(own.value.as_slice()).ok()?;
+        options.criu_image_path = images.display().to_string();
+        options.criu_work_path = work.display().to_string();
+        Some(TypedBlob { type_url: own.type_url.clone(), value: options.encode_to_vec() })
     }
 }
 
@@ -175,6 +193,18 @@ mod tests {
     fn runc_without_options_has_empty_ones() {
         let options = RuntimeSelection::from_handler(&handler(RUNC_TYPE, "")).unwrap().options.unwrap();
         assert_eq!((options.type_url.as_str(), options.value), ("containerd.runc.v1.Options", Vec::new()));
+    }
+
+    #[test]
+    fn a_restored_task_keeps_the_options() {
+        let selection = RuntimeSelection::from_handler(&handler(RUNC_TYPE, "Root = '/r'")).unwrap();
+        let options = selection.restoring(Path::new("/images"), Path::new("/work")).unwrap();
+        let options = RuncOptions::decode(options.value.as_slice()).unwrap();
+        let paths = [options.root, options.criu_image_path, options.criu_work_path];
+        assert_eq!(paths, ["/r", "/images", "/work"]);
+
+        let kata = RuntimeSelection::from_handler(&handler("io.containerd.kata.v2", "a = 1")).unwrap();
+        assert_eq!(kata.restoring(Path::new("/images"), Path::new("/work")), None);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct NewTask {
     pub stdio: StdioPaths,
     /// An absolute shim binary.
     pub runtime_path: Option<PathBuf>,
+    /// Options in place of the container's own; none leaves those.
+    pub options: Option<TypedBlob>,
 }
 
 /// A process to run beside the container's own.
@@ -71,8 +73,8 @@ pub enum TaskState {
 }
 
 impl Containerd {
-    /// Starts shim and runtime up to the point where only start is missing; the init's pid. Options stay those of the
-    /// container's record (contract §3: task options would replace them).
+    /// Starts shim and runtime up to the point where only start is missing; the init's pid, 0 of one to be restored.
+    /// Options of the task replace all of the container's record (contract §3).
     pub async fn create_task(&self, task: &NewTask) -> Result<u32> {
         let request = api::CreateTaskRequest {
             container_id: task.container_id.clone(),
@@ -82,6 +84,7 @@ impl Containerd {
             stderr: text(task.stdio.stderr.as_ref()),
             terminal: task.stdio.terminal,
             runtime_path: text(task.runtime_path.as_ref()),
+            options: task.options.clone().map(Into::into),
             ..Default::default()
         };
         let call = Call::work("create task", &task.container_id);

@@ -2,6 +2,7 @@
 //! becomes a gRPC status in `status.rs` and nowhere else.
 
 mod batch;
+mod checkpoint;
 mod convert;
 mod events;
 mod filter;

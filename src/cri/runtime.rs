@@ -92,7 +92,7 @@ pub(super) fn checked_command(cmd: &[String]) -> Result<(), FieldError> {
 }
 
 /// Seconds of a request.
-fn seconds(name: &str, value: i64) -> Result<Duration, FieldError> {
+pub(super) fn seconds(name: &str, value: i64) -> Result<Duration, FieldError> {
     let seconds = u64::try_from(value).map_err(|_| field::error(name, format!("{value} is negative")))?;
     Ok(Duration::from_secs(seconds))
 }
@@ -347,6 +347,14 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
 
     async fn get_container_events(&self, _: Request<cri::GetEventsRequest>) -> Result<Events, Status> {
         Ok(events(self.hub.subscribe(&self.containers), self.images.clone()))
+    }
+
+    async fn checkpoint_container(
+        &self,
+        request: Request<cri::CheckpointContainerRequest>,
+    ) -> Reply<cri::CheckpointContainerResponse> {
+        let (metadata, _, request) = request.into_parts();
+        Ok(Response::new(self.checkpoint(&metadata, request).await?))
     }
 
     async fn container_stats(

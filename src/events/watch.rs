@@ -103,6 +103,7 @@ async fn catch_up(followers: &Followers) -> Result<EventStream, Lost> {
     images.reload().await?;
     recovery::load(containers, containerd).await?;
     recovery::compare(containers, containerd).await?;
+    containers.end_stale_checkpoints().await;
     Ok(events)
 }
 

@@ -74,6 +74,21 @@ pub fn folders(cgroups_path: &str) -> Vec<PathBuf> {
     }
 }
 
+/// Freezes the processes of the cgroup that an OCI `cgroupsPath` names.
+///
+/// # Errors
+/// `NotFound` when the cgroup is gone, besides those of writing.
+pub fn freeze(cgroups_path: &str) -> Result<(), LinuxError> {
+    let (file, word) = match mode() {
+        CgroupMode::Unified => ("cgroup.freeze", "1"),
+        CgroupMode::Legacy => ("freezer.state", "FROZEN"),
+    };
+    let missing = || LinuxError::on("find the freezer of", Path::new(cgroups_path))(not_found());
+    let folders = Trees::mounted().of(cgroups_path);
+    let file = folders.as_ref().and_then(|f| f.of("freezer")).ok_or_else(missing)?.join(file);
+    fs::write(&file, word).map_err(LinuxError::on("write", &file))
+}
+
 /// The folders of one cgroup, whether they exist or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CgroupFolders {

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::LinuxError;
 
@@ -79,6 +81,47 @@ pub fn environment(pid: i32, name: &str) -> Result<Option<String>, LinuxError> {
     Ok(bytes.split(|byte| *byte == 0).find_map(value))
 }
 
+/// The first file of that name in the folders of a PATH; a name with a `/` is a path itself.
+pub fn find_program(name: &str, path: &str) -> Option<PathBuf> {
+    if name.contains('/') {
+        return Some(PathBuf::from(name));
+    }
+    path.split(':').map(|folder| Path::new(folder).join(name)).find(|candidate| candidate.is_file())
+}
+
+/// A folder, known again whatever it is called, even when it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FolderIdentity {
+    /// The folder's at a path, as it is now.
+    pub fn of(path: &Path) -> Result<Self, LinuxError> {
+        let metadata = fs::metadata(path).map_err(LinuxError::on("look at", path))?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    /// Kills every process that has the folder itself open; how many those were. Blocks.
+    pub fn kill_holders(self) -> usize {
+        let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+        let pids = entries(Path::new("/proc")).filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let holds = |pid: &i32| {
+            let files = entries(&PathBuf::from(format!("/proc/{pid}/fd")));
+            let mut opened = files.filter_map(|file| fs::metadata(file.path()).ok());
+            opened.any(|file| file.is_dir() && Self { device: file.dev(), inode: file.ino() } == self)
+        };
+        let others = pids.filter(|pid| *pid != std::process::id() as i32);
+        let holders: Vec<_> = others.filter(holds).filter_map(Pid::from_raw).collect();
+        for pid in &holders {
+            // One that has just ended is what is wanted.
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        holders.len()
+    }
+}
+
 /// Whether a process with this pid lives (zombies do not count).
 pub fn is_alive(pid: i32) -> bool {
     let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return false };
@@ -99,6 +142,33 @@ mod tests {
         assert_eq!(version_of("6.1-rc3"), (6, 1));
         assert_eq!(version_of(""), (0, 0));
         assert!(kernel_version() >= (4, 0));
+    }
+
+    #[test]
+    fn a_program_is_the_first_on_the_path() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = format!("/nowhere:{}:{}", a.path().display(), b.path().display());
+        assert_eq!(find_program("runc", &path), None);
+        fs::write(b.path().join("runc"), "").unwrap();
+        assert_eq!(find_program("runc", &path), Some(b.path().join("runc")));
+        assert_eq!(find_program("/opt/runc", &path), Some("/opt/runc".into()));
+    }
+
+    #[test]
+    fn who_has_a_folder_open_is_killed_though_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |path: &Path| {
+            let mut sleep = std::process::Command::new("sleep");
+            sleep.arg("1000").stdin(fs::File::open(path).unwrap()).spawn().unwrap()
+        };
+        let (mut holder, mut other) = (of(folder.path()), of(Path::new("/tmp")));
+        let identity = FolderIdentity::of(folder.path()).unwrap();
+        folder.close().unwrap();
+        assert_eq!(identity.kill_holders(), 1);
+        assert!(!holder.wait().unwrap().success());
+        assert!(other.try_wait().unwrap().is_none(), "it holds another folder");
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What a handler's runtime can do, as it says itself (OCI runtime spec, features.md).
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -59,7 +58,7 @@ async fn ask_binary(handler: &Handler, containerd: &Containerd) -> Result<Option
     let name = handler.config.options.get("BinaryName").and_then(toml::Value::as_str).unwrap_or("runc");
     let server = containerd.server_pid().await.map_err(|error| error.to_string())?;
     let path = process::environment(server, "PATH").map_err(|error| chain(&error))?.unwrap_or_default();
-    let Some(binary) = find(name, &path) else {
+    let Some(binary) = process::find_program(name, &path) else {
         return Err(format!("there is no {name} on containerd's PATH"));
     };
     let run = tokio::process::Command::new(&binary).arg("features").kill_on_drop(true).output();
@@ -74,13 +73,6 @@ async fn ask_binary(handler: &Handler, containerd: &Containerd) -> Result<Option
     serde_json::from_slice(&output.stdout)
         .map(Some)
         .map_err(|error| format!("what {} features prints is not JSON: {error}", binary.display()))
-}
-
-fn find(name: &str, path: &str) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Some(PathBuf::from(name));
-    }
-    path.split(':').map(|folder| Path::new(folder).join(name)).find(|candidate| candidate.is_file())
 }
 
 impl Features {
@@ -141,15 +133,5 @@ mod tests {
         for told in [serde_json::json!({"mountOptions": ["ro"]}), serde_json::json!([])] {
             assert!(!Features::from_oci(&told).recursive_read_only);
         }
-    }
-
-    #[test]
-    fn the_binary_is_the_first_on_the_path() {
-        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let path = format!("/nowhere:{}:{}", a.path().display(), b.path().display());
-        assert_eq!(find("runc", &path), None);
-        std::fs::write(b.path().join("runc"), "").unwrap();
-        assert_eq!(find("runc", &path), Some(b.path().join("runc")));
-        assert_eq!(find("/opt/runc", &path), Some("/opt/runc".into()));
     }
 }

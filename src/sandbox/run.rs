@@ -341,6 +341,7 @@ impl Plan {
             rootfs: rootfs.mounts.clone(),
             stdio: StdioPaths::default(),
             runtime_path: self.handler.config.runtime_path.clone(),
+            options: None,
         };
         let created = containerd.create_task(&task).await;
         rootfs.release();

@@ -64,7 +64,7 @@ pub async fn created(place: &Place, id: &str, arguments: &[&str], stdio: StdioPa
         sandbox: String::new(),
     };
     containerd.create_container(&record).await.unwrap();
-    let task = NewTask { container_id: id.into(), rootfs, stdio, runtime_path: None };
+    let task = NewTask { container_id: id.into(), rootfs, stdio, runtime_path: None, options: None };
     let pid = containerd.create_task(&task).await.unwrap();
     assert_ne!(pid, 0);
     let info = containerd.task(id).await.unwrap();

@@ -4,6 +4,7 @@
 //! Runs as root, inside `hack/ns`, after `hack/lab nodes`; `hack/test node` sees to all of that.
 //! `CRIDGE_NODE_RELEASES` says on which of containerd's releases, `"1.6 2.x"` unless told.
 
+mod checkpoint;
 mod churn;
 mod container;
 mod crictl;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         namespaces::cases(),
         users::cases(),
         container::cases(),
+        checkpoint::cases(),
         security::cases(),
         exec::cases(),
         streaming::cases(),

@@ -1,0 +1,274 @@
+//! Checkpoints: what runs is frozen into an archive and runs on; what comes out of it goes on from there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use k8s_cri::v1 as cri;
+use k8s_cri::v1::ContainerState;
+use tonic::{Code, Status};
+
+use crate::cases;
+use crate::harness::{Case, Container, ContainerBuilder, Pod, Test, code_of, until};
+
+pub fn cases() -> Vec<Case> {
+    cases!["checkpoint":;
+    cridge only:
+        a_container_is_checkpointed_and_runs_on,
+        a_restored_container_goes_on_from_its_number,
+        what_does_not_run_is_not_checkpointed,
+        a_location_must_be_a_place_for_a_file,
+        a_config_that_contradicts_the_checkpoint_is_refused,
+        what_is_no_checkpoint_is_refused_and_leaves_nothing,
+    ]
+}
+
+/// Counts, and keeps the number where only its own memory has it.
+pub const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done";
+
+/// The last number that a counter has logged.
+pub fn count(container: &Container) -> u64 {
+    container.log().iter().filter_map(|line| line.text.parse().ok()).next_back().unwrap_or(0)
+}
+
+/// Waits until a counter has got beyond a number; the first that it logged after it.
+pub async fn counts_beyond(container: &Container, number: u64) {
+    until(format!("it counts beyond {number}"), || async { (count(container) > number).then_some(()) }).await;
+}
+
+async fn try_checkpoint(container: &Container, location: &Path, timeout: i64) -> Result<(), Status> {
+    let request = cri::CheckpointContainerRequest {
+        container_id: container.id.clone(),
+        location: location.display().to_string(),
+        timeout,
+    };
+    container.pod.node.runtime().checkpoint_container(request).await.map(drop)
+}
+
+async fn checkpoint(container: &Container, location: &Path) {
+    try_checkpoint(container, location, 0).await.expect("CheckpointContainer");
+}
+
+/// A container out of an archive.
+fn out_of(pod: &Pod, name: &str, archive: &Path) -> ContainerBuilder {
+    pod.container(name).image_command().image(&archive.display().to_string())
+}
+
+/// What `tar` sees in an archive.
+fn listed(archive: &Path) -> Vec<String> {
+    let output = Command::new("tar").arg("--list").arg("--file").arg(archive).output().expect("tar");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// One file of an archive.
+fn read_from(archive: &Path, name: &str) -> Vec<u8> {
+    let mut tar = Command::new("tar");
+    let output = tar.arg("--extract").arg("--to-stdout").arg("--file").arg(archive).arg(name).output();
+    output.expect("tar").stdout
+}
+
+/// The files of a folder.
+pub fn names_in(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into()).collect()
+}
+
+async fn a_container_is_checkpointed_and_runs_on(t: Test) {
+    let pod = t.pod().run().await;
+    let script = format!("echo new >/etc/new; rm /etc/passwd; {COUNTER}");
+    let app = pod.container("app").shell(&script).start().await;
+    counts_beyond(&app, 3).await;
+    let folder = t.folder().join("archives");
+    std::fs::create_dir(&folder).unwrap();
+    let archive = folder.join("app.tar");
+    std::fs::write(&archive, "an older one").unwrap();
+    let before = count(&app);
+    checkpoint(&app, &archive).await;
+    let after = count(&app);
+    counts_beyond(&app, after + 3).await;
+    let numbers: Vec<u64> = app.log().iter().map(|line| line.text.parse().unwrap()).collect();
+    let expected: Vec<u64> = (1..=numbers.len() as u64).collect();
+    assert_eq!(numbers, expected, "no number is left out or told twice");
+
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(&archive).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(names_in(&folder), [PathBuf::from("app.tar")], "nothing beside it");
+    let names = listed(&archive);
+    for name in [
+        "config.dump",
+        "spec.dump",
+        "status.dump",
+        "status",
+        "container.log",
+        "dump.log",
+        "stats-dump",
+        "rootfs-diff.tar",
+        "deleted.files",
+        "checkpoint/inventory.img",
+        "checkpoint/descriptors.json",
+    ] {
+        assert!(names.iter().any(|listed| listed == name), "{name} is not among {names:?}");
+    }
+    let config: serde_json::Value = serde_json::from_slice(&read_from(&archive, "config.dump")).unwrap();
+    assert_eq!(config["id"], app.id.as_str());
+    assert_eq!(config["rootfsImageName"], "docker.io/library/busybox:latest");
+    let spec: serde_json::Value = serde_json::from_slice(&read_from(&archive, "spec.dump")).unwrap();
+    assert_eq!(spec["annotations"]["io.kubernetes.cri.container-name"], "app");
+    assert_eq!(String::from_utf8(read_from(&archive, "deleted.files")).unwrap(), r#"["/etc/passwd"]"#);
+    let log = String::from_utf8(read_from(&archive, "container.log")).unwrap();
+    let logged: u64 = log.trim().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((before..=after).contains(&logged), "{before} {logged} {after}");
+    // Execs see no trace of it, and a second one is as good.
+    assert_eq!(app.sh("cat /etc/new").await, "new");
+    checkpoint(&app, &archive).await;
+    let [root, _] = t.node().server_dirs();
+    let left = names_in(&root.join("containers").join(&app.id));
+    assert_eq!(left, [PathBuf::from("status")], "nothing of it in the container's folder");
+}
+
+async fn a_restored_container_goes_on_from_its_number(t: Test) {
+    let pod = t.pod().run().await;
+    let script = format!("echo new >/etc/new; rm /etc/passwd; echo old >/etc/hosts.old; {COUNTER}");
+    let app = pod.container("app").shell(&script).start().await;
+    counts_beyond(&app, 5).await;
+    let archive = t.folder().join("app.tar");
+    let before = count(&app);
+    checkpoint(&app, &archive).await;
+    app.stop(0).await;
+    app.remove().await;
+    pod.stop().await;
+    pod.remove().await;
+
+    let pod = t.pod().run().await;
+    let again = out_of(&pod, "again", &archive).create().await;
+    assert_eq!(again.state().await, ContainerState::ContainerCreated);
+    assert_eq!(again.log(), [], "it has not run yet");
+    again.start().await;
+    assert_eq!(again.state().await, ContainerState::ContainerRunning);
+    counts_beyond(&again, before + 3).await;
+    let first: u64 = again.log()[0].text.parse().unwrap();
+    assert!(first > before, "it went on from {before}, not from the start: {first}");
+    assert_eq!(again.sh("cat /etc/new; ls /etc/passwd 2>/dev/null; cat /etc/hosts.old").await, "new\nold");
+    let status = again.status().await;
+    assert_eq!(status.image.unwrap().image, "docker.io/library/busybox:latest");
+    let [root, _] = t.node().server_dirs();
+    let left = names_in(&root.join("containers").join(&again.id));
+    assert_eq!(left, [PathBuf::from("status")], "its images are of no more use");
+    // And once more, out of what was restored.
+    let second = t.folder().join("again.tar");
+    let before = count(&again);
+    checkpoint(&again, &second).await;
+    again.stop(0).await;
+    assert_eq!(again.status().await.exit_code, 137);
+    let third = out_of(&pod, "third", &second).start().await;
+    counts_beyond(&third, before + 3).await;
+    assert_eq!(third.sh("cat /etc/new").await, "new");
+}
+
+async fn what_does_not_run_is_not_checkpointed(t: Test) {
+    let pod = t.pod().run().await;
+    let archive = t.folder().join("app.tar");
+    let app = pod.container("app").shell("exit 3").create().await;
+    let created = try_checkpoint(&app, &archive, 0).await.unwrap_err();
+    assert_eq!(created.code(), Code::FailedPrecondition, "{created:?}");
+    assert!(created.message().contains("it is created, not running"), "{created:?}");
+    app.start().await;
+    app.exited().await;
+    let exited = try_checkpoint(&app, &archive, 0).await.unwrap_err();
+    assert_eq!(exited.code(), Code::FailedPrecondition, "{exited:?}");
+    app.remove().await;
+    let removed = try_checkpoint(&app, &archive, 0).await.unwrap_err();
+    assert_eq!(removed.code(), Code::NotFound, "{removed:?}");
+    assert!(!archive.exists());
+}
+
+async fn a_location_must_be_a_place_for_a_file(t: Test) {
+    let pod = t.pod().run().await;
+    let app = pod.container("app").start().await;
+    let link = t.folder().join("link");
+    std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
+    for bad in
+        ["", "relative.tar", "/no/such/folder/x.tar", "/tmp/../tmp/x.tar", "/tmp", link.to_str().unwrap()]
+    {
+        let refused = try_checkpoint(&app, Path::new(bad), 0).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{bad:?}: {refused:?}");
+        assert!(refused.message().starts_with("location: "), "{bad:?}: {refused:?}");
+    }
+    let refused = try_checkpoint(&app, &t.folder().join("x.tar"), -1).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, "timeout: -1 is negative"));
+}
+
+async fn a_config_that_contradicts_the_checkpoint_is_refused(t: Test) {
+    let pod = t.pod().run().await;
+    let app = pod.container("app").shell(COUNTER).start().await;
+    counts_beyond(&app, 1).await;
+    let archive = t.folder().join("app.tar");
+    checkpoint(&app, &archive).await;
+    let refused = |builder: ContainerBuilder, field: &'static str| async move {
+        let status = builder.try_create().await.map(|made| made.id).unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{field}: {status:?}");
+        assert!(status.message().starts_with(&format!("config.{field}: ")), "{field}: {status:?}");
+    };
+    let other = || out_of(&pod, "other", &archive);
+    refused(other().shell("another script"), "command").await;
+    refused(other().with(|config| config.tty = true), "tty").await;
+    refused(other().with(|config| config.stdin = true), "stdin").await;
+    refused(other().mount(t.folder(), "/data"), "mounts").await;
+    refused(other().pids(cri::NamespaceMode::Pod, ""), "linux.security_context.namespace_options.pid").await;
+    refused(
+        other().security(|security| security.readonly_rootfs = true),
+        "linux.security_context.readonly_rootfs",
+    )
+    .await;
+    // The name is free: nothing of all that is left.
+    let sound = other().start().await;
+    counts_beyond(&sound, 1).await;
+}
+
+async fn what_is_no_checkpoint_is_refused_and_leaves_nothing(t: Test) {
+    let pod = t.pod().run().await;
+    let archive = t.folder().join("bad.tar");
+    let other = || out_of(&pod, "other", &archive);
+    let code = |made: Result<Container, Status>| {
+        let status = made.map(|made| made.id).unwrap_err();
+        (status.code(), status.message().to_owned())
+    };
+    let (missing, text) = code(other().try_create().await);
+    assert_eq!(missing, Code::NotFound, "{text}");
+    std::fs::write(&archive, "no archive at all").unwrap();
+    let (garbage, text) = code(other().try_create().await);
+    assert_eq!(garbage, Code::InvalidArgument, "{text}");
+    assert!(text.contains("is not a checkpoint that can be restored"), "{text}");
+
+    let made = Command::new("tar")
+        .args(["--create", "--absolute-names", "--file"])
+        .arg(&archive)
+        .args(["--transform", "s,.*,../../config.dump,", "/etc/hostname"])
+        .status();
+    assert!(made.unwrap().success());
+    let (climbing, text) = code(other().try_create().await);
+    assert_eq!(climbing, Code::InvalidArgument, "{text}");
+    assert!(text.contains("leads out of the archive"), "{text}");
+
+    // Sound but for CRIU's images: created, and its start says so.
+    let app = pod.container("app").shell(COUNTER).start().await;
+    counts_beyond(&app, 1).await;
+    let whole = t.folder().join("whole.tar");
+    checkpoint(&app, &whole).await;
+    let mut delete = Command::new("tar");
+    delete.arg("--delete").arg("--file").arg(&whole).arg("checkpoint/core-1.img");
+    assert!(delete.status().unwrap().success());
+    let broken = out_of(&pod, "broken", &whole).create().await;
+    let refused = broken.try_start().await.unwrap_err();
+    assert!(refused.message().contains("CRIU says"), "{refused:?}");
+    let status = broken.status().await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (128, "StartError"));
+    let (again, text) = code_of(
+        broken
+            .pod
+            .node
+            .runtime()
+            .start_container(cri::StartContainerRequest { container_id: broken.id.clone() })
+            .await,
+    );
+    assert_eq!(again, Code::FailedPrecondition, "{text}");
+}
