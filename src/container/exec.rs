@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Container, ContainerError, Containers};
-use crate::containerd::{All, ExecProcess, StdioPaths};
+use crate::containerd::{All, ContainerdError, ExecProcess, StdioPaths};
 use crate::error::chain;
 use crate::io::{Capture, Fifos, Stdin};
+use crate::linux::process;
 use crate::signal::Signal;
 use crate::spec;
 
@@ -125,12 +126,10 @@ impl Containers {
         timeout: Option<Duration>,
         gone: CancellationToken,
     ) -> Result<ExecOutput, ContainerError> {
-        let containerd = &self.inner().containerd;
-        let id = container.id.as_str();
         self.add_command(container, exec_id, command, fifos).await?;
-        let outcome = match containerd.start_exec(id, exec_id).await {
-            Ok(_) => self.watch_exec(container, exec_id, timeout, gone).await,
-            Err(error) => Err(container.failed("start the command")(error)),
+        let outcome = match self.start_command(container, exec_id).await {
+            Ok(()) => self.watch_exec(container, exec_id, timeout, gone).await,
+            Err(error) => Err(error),
         };
         let outcome = match outcome {
             Ok(outcome @ (Outcome::TimedOut | Outcome::CallerGone)) => {
@@ -181,7 +180,17 @@ impl Containers {
             },
             process: self.exec_process(container, command, fifos.terminal).await?,
         };
-        self.inner().containerd.add_exec(&process).await.map_err(container.failed("add the command"))
+        self.inner().containerd.add_exec(&process).await.map_err(command_failed(container, "add the command"))
+    }
+
+    /// Starts a command that was added.
+    pub(super) async fn start_command(
+        &self,
+        container: &Container,
+        exec_id: &str,
+    ) -> Result<(), ContainerError> {
+        let started = self.inner().containerd.start_exec(container.id.as_str(), exec_id).await;
+        started.map(|_| ()).map_err(command_failed(container, "start the command"))
     }
 
     /// Has the shim forget a command that has ended, or was never started.
@@ -212,7 +221,7 @@ impl Containers {
                 Ok(exit) => Ok(Outcome::Ended(exit.code)),
                 // The shim went, and the command with it.
                 Err(error) if error.is_not_found() => Ok(Outcome::ContainerEnded),
-                Err(error) => Err(container.failed("wait for the command")(error)),
+                Err(error) => Err(command_failed(container, "wait for the command")(error)),
             },
             () = limit => Ok(Outcome::TimedOut),
             () = gone.cancelled() => Ok(Outcome::CallerGone),
@@ -256,6 +265,18 @@ impl Containers {
         })?;
         let process = spec::exec_process(&stored, command, terminal).map_err(ContainerError::Spec)?;
         Ok(serde_json::to_vec(&process).expect("a process has only string keys"))
+    }
+}
+
+/// Why a command failed. Shim and runtime have a dozen words for a container that has just ended, so the kernel is
+/// asked: its exit may still be on its way to us.
+pub(super) fn command_failed(
+    container: &Container,
+    step: &'static str,
+) -> impl FnOnce(ContainerdError) -> ContainerError {
+    move |error| match container.facts().state.running() {
+        Ok(pid) if process::is_alive(pid.cast_signed()) => container.failed(step)(error),
+        _ => ContainerError::EndedMeanwhile { id: container.id.clone() },
     }
 }
 

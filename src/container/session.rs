@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::exec::fresh_exec_id;
+use super::exec::{command_failed, fresh_exec_id};
 use super::{Container, ContainerError, Containers};
 use crate::error::chain;
 use crate::io::{Fifos, Inflow, IoError, Outflow, Stdin};
@@ -66,10 +66,7 @@ impl Containers {
             outputs.push(AbortOnDropHandle::new(tokio::spawn(passing)));
         }
         self.add_command(container, exec_id, command, fifos).await?;
-        containerd
-            .start_exec(container.id.as_str(), exec_id)
-            .await
-            .map_err(container.failed("start the command"))?;
+        self.start_command(container, exec_id).await?;
         let _stdin = match (streams.stdin, fifos.stdin.clone()) {
             (Some(input), Some(path)) => {
                 let feeding =
@@ -85,7 +82,7 @@ impl Containers {
         let exit = tokio::select! {
             biased;
             exit = containerd.wait(container.id.as_str(), Some(exec_id)) => match exit {
-                Err(error) if !error.is_not_found() => Err(container.failed("wait for the command")(error)),
+                Err(error) if !error.is_not_found() => Err(command_failed(container, "wait for the command")(error)),
                 // Not found: the shim went, and the command with it.
                 exit => Ok(exit.ok()),
             },

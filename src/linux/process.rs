@@ -122,17 +122,38 @@ impl FolderIdentity {
     }
 }
 
-/// Whether a process with this pid lives (zombies do not count).
+/// Whether a process with this pid lives; zombies, and who is on the way there, do not.
 pub fn is_alive(pid: i32) -> bool {
-    let Ok(stat) = fs::read(format!("/proc/{pid}/stat")) else { return false };
-    // `pid (comm) S …`: comm may itself hold parentheses and blanks, so the state follows the last one.
-    let Some(end) = stat.iter().rposition(|b| *b == b')') else { return false };
-    !matches!(stat.get(end + 2), None | Some(b'Z' | b'X' | b'x'))
+    fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| lives(&stat).unwrap_or(false))
+}
+
+/// `pid (comm) state ppid pgrp session tty_nr tpgid flags …` (proc_pid_stat(5)).
+fn lives(stat: &[u8]) -> Option<bool> {
+    /// PF_EXITING, of include/linux/sched.h: its namespaces may be gone already.
+    const EXITING: u32 = 4;
+    // comm may itself hold parentheses and blanks, so the state follows the last one.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    let flags: u32 = fields.nth(5)?.parse().ok()?;
+    Some(!matches!(state, "Z" | "X" | "x") && flags & EXITING == 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_on_the_way_out_does_not_live() {
+        for (stat, alive) in [
+            ("7 (a b) c) S 1 7 7 0 -1 4194560 98", true),
+            ("7 (sh) R 1 7 7 0 -1 4194564 98", false),
+            ("7 (sh) Z 1 7 7 0 -1 4194564 98", false),
+        ] {
+            assert_eq!(lives(stat.as_bytes()), Some(alive), "{stat}");
+        }
+        assert_eq!(lives(b"7 (sh) S 1"), None);
+    }
 
     #[test]
     fn releases_of_all_kinds_are_read() {

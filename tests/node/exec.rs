@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         a_stop_ends_the_commands_too,
         a_caller_that_goes_away_ends_its_command,
         refusals_have_their_codes,
+        a_container_that_has_just_ended_is_refused_as_one_that_does_not_run,
     ]
 }
 
@@ -185,4 +186,21 @@ async fn a_caller_that_goes_away_ends_its_command(t: Test) {
         (app.sh("pgrep -f 'sleep 1234[5]' || echo none").await == "none").then_some(())
     })
     .await;
+}
+
+/// The kubelet's probes go on while a container ends; at each moment of that, the answer means the same.
+async fn a_container_that_has_just_ended_is_refused_as_one_that_does_not_run(t: Test) {
+    let app = t.pod().run().await.container("app").shell("sleep 2").start().await;
+    let probes = (0..8).map(|_| async {
+        loop {
+            match app.try_exec(&["true"], 0).await {
+                // Its own end, with the container's.
+                Ok(output) if [0, 137].contains(&output.code) => {}
+                answer => return answer.expect_err("an odd exit code"),
+            }
+        }
+    });
+    for refused in futures::future::join_all(probes).await {
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    }
 }
