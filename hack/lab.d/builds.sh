@@ -69,6 +69,33 @@ build_critest() {
     GOFLAGS=-buildvcs=false go test -c -o "$1/critest" sigs.k8s.io/cri-tools/cmd/critest
 }
 
+# kubelet, control_plane: Kubernetes' own, apart, so that the first is there soon.
+kubelet() {
+    local place
+    place=$(kubernetes kubelet)
+    once "$place" "the kubelet (some minutes)" build_kubernetes kubelet
+    point bin/kubelet "$place/kubelet"
+}
+control_plane() {
+    local place program programs=(kube-apiserver kube-controller-manager kube-scheduler)
+    place=$(kubernetes control-plane)
+    once etcd etcd unpack_etcd
+    once "$place" "Kubernetes' control plane (some minutes)" build_kubernetes "${programs[@]}"
+    point bin/etcd etcd/etcd
+    for program in "${programs[@]}"; do point "bin/$program" "$place/$program"; done
+}
+kubernetes() { echo "$1/$(fingerprint "$REPO"/tests/go/kubernetes/go.mod "$REPO"/tests/go/kubernetes/go.sum)"; }
+# build_kubernetes INTO PROGRAM...
+build_kubernetes() {
+    local into=$1 release version=k8s.io/component-base/version
+    shift
+    cd "$REPO/tests/go/kubernetes" || return
+    release=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
+    GOFLAGS=-buildvcs=false go build -o "$into/" \
+        -ldflags "-s -w -X $version.gitVersion=$release -X $version.gitMajor=1 -X $version.gitMinor=$(cut -d . -f 2 <<<"$release")" \
+        "${@/#/k8s.io/kubernetes/cmd/}"
+}
+
 cri_api() {
     local module=$REPO/tests/go/cri-api place
     place=cri-api/$(fingerprint "$module"/go.mod "$module"/go.sum "$module"/main.go)

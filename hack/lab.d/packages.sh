@@ -130,3 +130,10 @@ unpack_criu() {
     mv "$into/lib.own" "$into/lib"
     "$into/bin/criu" --version
 }
+
+unpack_etcd() {
+    refresh_lists
+    unpack "$1" etcd-server
+    mv "$1/usr/bin/etcd" "$1"
+    rm -rf "${1:?}"/{usr,etc,lib,var}
+}

@@ -1,0 +1,192 @@
+package node
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+)
+
+// KubeletURL is where the kubelet's own server listens. Everybody may do everything there.
+const KubeletURL = "https://127.0.0.1:10250"
+
+// kubeletConfig is what all kubelets here have in common: %[1]s is the node's folder, %[2]s the CRI's socket.
+const kubeletConfig = `
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
+authorization: {mode: AlwaysAllow}
+address: 127.0.0.1
+containerRuntimeEndpoint: unix://%[2]s
+staticPodPath: %[1]s/manifests
+podLogsDir: %[1]s/logs
+fileCheckFrequency: 1s
+# What this machine may lack: cgroup v2, a node without swap, CAP_SYS_RESOURCE.
+failCgroupV1: false
+failSwapOn: false
+oomScoreAdj: 0
+# A nearly full disk is no matter of these tests.
+evictionHard: {memory.available: 1Mi}
+# The kubelet's kernel settings are the whole machine's: it is shown what it wants, and changes nothing.
+protectKernelDefaults: true
+`
+
+// kernelDefaults are the settings that it insists on.
+var kernelDefaults = map[string]string{
+	"vm/overcommit_memory":      "1",
+	"vm/panic_on_oom":           "0",
+	"kernel/panic":              "10",
+	"kernel/panic_on_oops":      "1",
+	"kernel/keys/root_maxkeys":  "1000000",
+	"kernel/keys/root_maxbytes": "25000000",
+}
+
+// underKernelDefaults runs a program in a view of the mounts that differs from the node's in these files only.
+const underKernelDefaults = `
+mount --make-private /proc
+for file in $(cd "$0" && find . -type f); do mount --bind "$0/$file" "/proc/sys/$file"; done
+exec "$@"`
+
+// A Kubelet is the real one, at work on a node.
+type Kubelet struct {
+	node   *Node
+	daemon *Daemon
+	client *http.Client
+	// config is what it was last started with.
+	config map[string]any
+
+	mutex sync.Mutex
+	pods  []v1.Pod
+	asked time.Time
+}
+
+// NewKubelet prepares a kubelet; settings are a part of its configuration, in YAML.
+func (n *Node) NewKubelet(settings string) (*Kubelet, error) {
+	config := map[string]any{}
+	if err := yaml.Unmarshal(fmt.Appendf(nil, kubeletConfig, n.Dir, n.Socket), &config); err != nil {
+		return nil, err
+	}
+	for _, folder := range []string{"manifests", "kubelet"} {
+		if err := os.MkdirAll(filepath.Join(n.Dir, folder), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	for name, value := range kernelDefaults {
+		file := filepath.Join(n.Dir, "sysctl", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(file, []byte(value+"\n"), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	kubelet := &Kubelet{node: n, config: config}
+	kubelet.client = &http.Client{Transport: kubelet.Transport(), Timeout: 30 * time.Second}
+	return kubelet, kubelet.Set(settings)
+}
+
+// Transport is a way to its server.
+func (k *Kubelet) Transport() *http.Transport {
+	return &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+}
+
+// Set changes the configuration of the next start.
+func (k *Kubelet) Set(settings string) error {
+	changes := map[string]any{}
+	if err := yaml.UnmarshalStrict([]byte(settings), &changes); err != nil {
+		return err
+	}
+	maps.Copy(k.config, changes)
+	return nil
+}
+
+// Start runs it, and waits until it serves. log is the name of this run's log.
+func (k *Kubelet) Start(log string, args ...string) error {
+	program, err := Tool("kubelet")
+	if err != nil {
+		return err
+	}
+	config, err := yaml.Marshal(k.config)
+	if err != nil {
+		return err
+	}
+	dir := k.node.Dir
+	file := filepath.Join(dir, "kubelet.yaml")
+	if err := os.WriteFile(file, config, 0o644); err != nil {
+		return err
+	}
+	args = append([]string{
+		"--mount", "--propagation", "unchanged",
+		"sh", "-ec", underKernelDefaults, filepath.Join(dir, "sysctl"),
+		program, "--config", file, "--root-dir", filepath.Join(dir, "kubelet"), "--cert-dir", filepath.Join(dir, "pki"),
+		"--hostname-override", Name, "--node-ip", Address,
+	}, args...)
+	k.daemon, err = Start("the kubelet", filepath.Join(dir, log+".log"), "unshare", args...)
+	if err != nil {
+		return err
+	}
+	return k.daemon.Until(func() error {
+		_, err := k.Get("/healthz")
+		return err
+	})
+}
+
+// Stop ends it; its pods stay.
+func (k *Kubelet) Stop() error {
+	k.client.CloseIdleConnections()
+	return k.daemon.Stop()
+}
+
+// Get is an answer of its server.
+func (k *Kubelet) Get(path string) (string, error) {
+	answer, err := k.client.Get(KubeletURL + path)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, answer.Status, strings.TrimSpace(string(body)))
+	}
+	return string(body), err
+}
+
+// REST is how client-go reaches its server.
+func (k *Kubelet) REST() *rest.Config {
+	return &rest.Config{Host: KubeletURL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+}
+
+// Pods are all that it looks after, as they were a moment ago: many tests ask at once.
+func (k *Kubelet) Pods() ([]v1.Pod, error) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if time.Since(k.asked) < 150*time.Millisecond {
+		return k.pods, nil
+	}
+	body, err := k.Get("/pods")
+	if err != nil {
+		return nil, err
+	}
+	var list v1.PodList
+	if err := json.Unmarshal([]byte(body), &list); err != nil {
+		return nil, err
+	}
+	k.pods, k.asked = list.Items, time.Now()
+	return k.pods, nil
+}
+
+// Manifest is where a static pod's file is.
+func (k *Kubelet) Manifest(name string) string {
+	return filepath.Join(k.node.Dir, "manifests", name+".yaml")
+}
