@@ -164,15 +164,23 @@ descendants() {
 }
 
 cni_conf() {
-    [ $# = 3 ] || die "usage: hack/lab cni-conf DIR SUBNET BRIDGE"
+    [ $# = 3 ] || [ $# = 4 ] || die "usage: hack/lab cni-conf DIR SUBNET BRIDGE [SUBNET6]"
     cni
     mkdir -p "$1/cni/net.d"
-    local dir bandwidth=''
+    local dir ranges routes bridge bandwidth=''
     dir=$(cd "$1" && pwd)
-    [ ! -e "$CACHE/cni/bandwidth" ] || bandwidth=',
-    {"type": "bandwidth", "capabilities": {"bandwidth": true}}'
     echo "$3" >"$dir/cni/bridge"
-    # Nothing of a test leaves the machine: no masquerading, and so no rules for it.
+    ranges="[{\"subnet\": \"$2\"}]" routes='{"dst": "0.0.0.0/0"}'
+    if [ $# = 4 ]; then
+        # As containerd's own installer of CNI plugins writes it.
+        ranges+=", [{\"subnet\": \"$4\"}]" routes+=', {"dst": "::/0"}'
+        bridge='"ipMasq": true, "promiscMode": true'
+    else
+        # Nothing of a test leaves the machine: no masquerading, and so no rules for it.
+        bridge='"ipMasq": false, "hairpinMode": true'
+        [ ! -e "$CACHE/cni/bandwidth" ] || bandwidth=',
+    {"type": "bandwidth", "capabilities": {"bandwidth": true}}'
+    fi
     cat >"$dir/cni/net.d/10-bridge.conflist" <<JSON
 {
   "cniVersion": "1.0.0",
@@ -182,13 +190,12 @@ cni_conf() {
       "type": "bridge",
       "bridge": "$3",
       "isGateway": true,
-      "ipMasq": false,
-      "hairpinMode": true,
+      $bridge,
       "ipam": {
         "type": "host-local",
         "dataDir": "$dir/cni/ipam",
-        "ranges": [[{"subnet": "$2"}]],
-        "routes": [{"dst": "0.0.0.0/0"}]
+        "ranges": [$ranges],
+        "routes": [$routes]
       }
     },
     {"type": "portmap", "capabilities": {"portMappings": true}}$bandwidth
