@@ -1,6 +1,6 @@
 //! The TOML file: which key sets what, and within which range.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -195,6 +195,32 @@ fn streaming(section: &mut Section<'_, '_>, into: &mut StreamingConfig) {
     section.key("address", by(ip_address), &mut into.address);
     section.key("port", whole(0..=u16::MAX), &mut into.port);
     section.key("idle_timeout", duration(IDLE[0]..=IDLE[1]), &mut into.idle_timeout);
+    let (mut certificate, mut key) = (None, None);
+    section.key("tls_certificate", some(by(certificate_source)), &mut certificate);
+    section.key("tls_key", some(by(absolute_path)), &mut key);
+    into.tls = match (certificate, key) {
+        (Some(StreamingTls::Files { certificate, .. }), Some(key)) => {
+            Some(StreamingTls::Files { certificate, key })
+        }
+        (Some(StreamingTls::Files { .. }), None) => {
+            return section.refuse("tls_certificate", "must come with streaming.tls_key".into());
+        }
+        (_, Some(_)) => {
+            return section.refuse("tls_key", "must come with a file as streaming.tls_certificate".into());
+        }
+        (certificate, None) => certificate,
+    };
+}
+
+/// A certificate's file, whose key is told apart, or our own.
+fn certificate_source(text: &str) -> Read<StreamingTls> {
+    if text == "self-signed" {
+        return Ok(StreamingTls::SelfSigned);
+    }
+    let certificate = absolute_path(text);
+    let certificate =
+        certificate.map_err(|_| "must be \"self-signed\" or an absolute path without \"..\"")?;
+    Ok(StreamingTls::Files { certificate, key: PathBuf::new() })
 }
 
 fn log(section: &mut Section<'_, '_>, into: &mut LogConfig) {
@@ -352,6 +378,18 @@ mod tests {
                 "2: registry.headers.A: must be a string of printable ASCII, or a list of them",
             ),
             ("streaming.address = \"0.0.0.0\"", "1: streaming.address: must be an IP address of this node"),
+            (
+                "streaming.tls_certificate = \"own\"",
+                "1: streaming.tls_certificate: must be \"self-signed\" or an absolute path without \"..\"",
+            ),
+            (
+                "streaming.tls_certificate = \"/a\"",
+                "1: streaming.tls_certificate: must come with streaming.tls_key",
+            ),
+            (
+                "streaming.tls_key = \"/a\"",
+                "1: streaming.tls_key: must come with a file as streaming.tls_certificate",
+            ),
             ("streaming.port = 65536", "1: streaming.port: must be a whole number from 0 to 65535"),
             (
                 "log.level = \"inof\"",

@@ -148,6 +148,17 @@ pub struct StreamingConfig {
     pub port: u16,
     /// A session ends after so long without a byte.
     pub idle_timeout: Duration,
+    /// `None`: nothing is encrypted.
+    pub tls: Option<StreamingTls>,
+}
+
+/// Where the streaming server's certificate comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamingTls {
+    /// It is made at the start, and again before it ends.
+    SelfSigned,
+    /// PEM files, read again whenever they change.
+    Files { certificate: PathBuf, key: PathBuf },
 }
 
 /// The daemon's own log.
@@ -188,6 +199,7 @@ impl Default for Config {
                 address: Ipv4Addr::LOCALHOST.into(),
                 port: 0,
                 idle_timeout: Duration::from_secs(4 * 3600),
+                tls: None,
             },
             log: LogConfig { level: "info".into(), format: LogFormat::Auto },
         }

@@ -47,7 +47,7 @@ impl Refusal {
         Self::new("400 Bad Request", text)
     }
 
-    /// Sends it. That the client may not be there to hear it is its own matter.
+    /// Sends it, and ends the connection.
     pub async fn send(&self, io: &mut (impl AsyncWrite + Unpin)) -> std::io::Result<()> {
         let mut answer = format!("HTTP/1.1 {}\r\n", self.status);
         for (name, value) in &self.headers {
@@ -147,5 +147,6 @@ pub async fn switch(
         answer.push_str(&format!("{name}: {value}\r\n"));
     }
     answer.push_str("\r\n");
-    io.write_all(answer.as_bytes()).await
+    io.write_all(answer.as_bytes()).await?;
+    io.flush().await
 }

@@ -6,7 +6,8 @@
 //! token.rs    single use, short-lived     forward.rs  port-forward: pairs of streams
 //! http.rs     one request, one answer     work.rs     what is to be done, and the client's ends of streams
 //! upgrade.rs  which transport, which      stream.rs   one stream, whichever transport carries it
-//!             protocol                    spdy/, websocket/  the transports
+//!             protocol                    tls.rs      a certificate, always the newest
+//! spdy/, websocket/  the transports
 //! ```
 
 mod command;
@@ -16,6 +17,7 @@ mod http;
 mod server;
 pub mod spdy;
 mod stream;
+mod tls;
 mod token;
 mod upgrade;
 mod websocket;

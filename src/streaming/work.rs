@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::stream::{Receiver, Sender};
 
@@ -26,6 +27,28 @@ pub struct Command {
     /// Talks until the process has ended. Its exit code, or what to tell the client instead. Dropped when the client
     /// leaves.
     pub run: Box<dyn FnOnce(Streams) -> Boxed<Result<i32, String>> + Send>,
+}
+
+impl Work {
+    /// The same, but for a command's client: that is told when cridge is being stopped. The command itself goes on.
+    pub(super) fn until(self, stop: &CancellationToken) -> Self {
+        match self {
+            Self::Exec(command) => Self::Exec(command.until(stop.clone())),
+            Self::Attach(command) => Self::Attach(command.until(stop.clone())),
+            Self::PortForward(forward) => Self::PortForward(forward),
+        }
+    }
+}
+
+impl Command {
+    fn until(self, stop: CancellationToken) -> Self {
+        let Self { wants, run } = self;
+        let run = Box::new(move |streams| -> Boxed<Result<i32, String>> {
+            let outcome = stop.run_until_cancelled_owned(run(streams));
+            Box::pin(async move { outcome.await.unwrap_or_else(|| Err("cridge is being stopped".into())) })
+        });
+        Self { wants, run }
+    }
 }
 
 /// Which streams were asked for.

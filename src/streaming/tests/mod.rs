@@ -8,15 +8,20 @@ use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
-use crate::config::StreamingConfig;
+use crate::config::{StreamingConfig, StreamingTls};
 
 mod refusals;
 mod spdy;
+mod tls;
 mod websocket;
 
 async fn server() -> (Streaming, DropGuard) {
+    server_with(None).await
+}
+
+async fn server_with(tls: Option<StreamingTls>) -> (Streaming, DropGuard) {
     let idle_timeout = Duration::from_secs(60);
-    let config = StreamingConfig { address: Ipv4Addr::LOCALHOST.into(), port: 0, idle_timeout };
+    let config = StreamingConfig { address: Ipv4Addr::LOCALHOST.into(), port: 0, idle_timeout, tls };
     let (streaming, listener) = Streaming::bind(&config).await.unwrap();
     let stop = CancellationToken::new();
     tokio::spawn(streaming.clone().serve(listener, stop.clone()));

@@ -226,3 +226,14 @@ async fn whoever_breaks_the_transport_is_told_and_nobody_else_suffers() {
     bystander.send(binary(b"\x00still here")).await.unwrap();
     assert_eq!(bystander.next().await.unwrap().unwrap(), binary(b"\x01still here"));
 }
+
+#[tokio::test]
+async fn whoever_talks_with_a_command_is_told_that_cridge_is_being_stopped() {
+    let (streaming, stop) = server().await;
+    let (mut client, _) = connect(&streaming.url(echo()).unwrap(), "v5.channel.k8s.io").await;
+    assert_eq!(client.next().await.unwrap().unwrap(), binary(&[1]));
+    drop(stop);
+    let (said, code) = hear_all(&mut client).await;
+    assert!(String::from_utf8_lossy(&said[0].1).contains("cridge is being stopped"), "{said:?}");
+    assert_eq!((said[0].0, code), (3, CloseCode::Normal));
+}
