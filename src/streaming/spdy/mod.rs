@@ -72,6 +72,8 @@ impl Default for Limits {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 pub(super) mod peer;
 #[cfg(test)]
 mod tests;

@@ -266,6 +266,12 @@ impl State {
         }
     }
 
+    /// Bytes received and not yet taken, with their overhead.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
     /// Whether nothing may be read for now.
     pub fn must_pause(&self) -> bool {
         self.held > self.limits.held

@@ -75,4 +75,6 @@ async fn server<T: AsyncRead + AsyncWrite + Unpin>(io: T, limits: &Limits) -> We
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -39,7 +39,7 @@ async fn read_all(receiver: &mut Receiver) -> (Vec<u8>, bool) {
 }
 
 /// Says this in these pieces; what came on both channels, and whether their ends were told.
-fn heard(said: &[u8], pieces: &[usize]) -> Vec<(Vec<u8>, bool)> {
+pub fn heard(said: &[u8], pieces: &[usize]) -> Vec<(Vec<u8>, bool)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let (ours, mut theirs) = duplex(1 << 20);
