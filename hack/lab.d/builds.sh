@@ -96,6 +96,18 @@ build_kubernetes() {
         "${@/#/k8s.io/kubernetes/cmd/}"
 }
 
+# Kubernetes' own client of exec, attach and port-forward.
+streaming() {
+    local module=$REPO/tests/go/streaming place
+    place=streaming/$(fingerprint "$module"/go.mod "$module"/go.sum "$module"/*.go)
+    once "$place" "client-go's streaming client" build_streaming
+    point bin/streaming "$place/streaming"
+}
+build_streaming() {
+    cd "$REPO/tests/go/streaming" || return
+    GOFLAGS=-buildvcs=false go build -o "$1/streaming" .
+}
+
 cri_api() {
     local module=$REPO/tests/go/cri-api place
     place=cri-api/$(fingerprint "$module"/go.mod "$module"/go.sum "$module"/main.go)

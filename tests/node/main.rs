@@ -22,6 +22,7 @@ mod pod;
 mod restart;
 mod security;
 mod serve;
+mod sessions;
 mod stats;
 mod streaming;
 mod update;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         security::cases(),
         exec::cases(),
         streaming::cases(),
+        sessions::cases(),
         logs::cases(),
         images::cases(),
         image_volumes::cases(),

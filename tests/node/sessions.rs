@@ -1,0 +1,267 @@
+//! Exec and PortForward by Kubernetes' own client library (tests/go/streaming), over SPDY and over WebSocket: nothing is
+//! lost, nothing hangs, and nothing stays behind.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use k8s_cri::v1 as cri;
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+use crate::cases;
+use crate::harness::{Case, Container, Node, NodeOptions, Test, on_cridge, until};
+
+pub fn cases() -> Vec<Case> {
+    cases!["sessions":
+        streams_and_the_exit_code_are_the_commands,
+        all_of_much_output_before_an_exit_arrives,
+        a_terminal_has_the_clients_size,
+        large_inputs_come_back_whole_to_readers_that_stall,
+        many_connections_share_a_port_forward,
+        killed_clients_leave_nothing,
+        a_killed_container_ends_its_sessions;
+    cridge only:
+        two_hundred_commands_talk_at_once,
+        a_stop_is_told_to_clients,
+    ]
+}
+
+/// The ways of connecting: the built-in plugin knows neither how a WebSocket's input ends, nor the tunnel.
+fn transports() -> &'static [&'static str] {
+    if on_cridge() { &["spdy", "websocket"] } else { &["spdy"] }
+}
+
+/// The client, for one of its commands. It ends with whoever holds it.
+fn client(node: &Node, command: &str, transport: &str) -> Command {
+    let mut client = Command::new(node.tool("streaming"));
+    client.args([command, "-transport", transport]).kill_on_drop(true);
+    client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    client
+}
+
+/// What Exec is asked for.
+fn wanted(container: &Container, command: &[&str]) -> cri::ExecRequest {
+    let cmd = command.iter().map(|word| (*word).to_owned()).collect();
+    cri::ExecRequest { container_id: container.id.clone(), cmd, stdout: true, ..Default::default() }
+}
+
+async fn url(node: &Node, request: cri::ExecRequest) -> String {
+    node.runtime().exec(request).await.unwrap().into_inner().url
+}
+
+/// A client that says what it is told to `cat`, which says it back.
+async fn talking(node: &Node, transport: &str, app: &Container) -> Child {
+    let request = cri::ExecRequest { stdin: true, ..wanted(app, &["cat"]) };
+    let mut client = client(node, "exec", transport);
+    let mut client = client.args(["-i", &url(node, request).await]).spawn().unwrap();
+    client.stdin.as_mut().unwrap().write_all(b"there\n").await.unwrap();
+    let mut heard = [0; 6];
+    client.stdout.as_mut().unwrap().read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"there\n");
+    client
+}
+
+/// Runs a client with an input, to its end.
+async fn told(mut client: Command, input: Vec<u8>) -> Output {
+    let mut client = client.spawn().expect("hack/lab has built the client");
+    let mut stdin = client.stdin.take().unwrap();
+    let telling = tokio::spawn(async move { stdin.write_all(&input).await });
+    let output = client.wait_with_output().await.unwrap();
+    telling.await.unwrap().unwrap();
+    output
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The FIFOs of a container and its commands.
+fn fifos(node: &Node, app: &Container) -> BTreeSet<PathBuf> {
+    let all = fifos_below(&node.dir);
+    all.into_iter().filter(|path| path.to_string_lossy().contains(&app.id)).collect()
+}
+
+fn fifos_below(folder: &Path) -> BTreeSet<PathBuf> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            // Containers' own file systems are none of ours.
+            Ok(kind) if kind.is_dir() && entry.file_name() != "rootfs" => {
+                found.extend(fifos_below(&entry.path()))
+            }
+            Ok(kind) if kind.is_fifo() => _ = found.insert(entry.path()),
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Waits until no command is there any more, and no FIFO but these.
+async fn nothing_is_left(node: &Node, app: &Container, before: &BTreeSet<PathBuf>) {
+    until("all commands have ended", || async {
+        app.sh("pidof cat || echo none").await.contains("none").then_some(())
+    })
+    .await;
+    until("all FIFOs are gone", || async { (fifos(node, app) == *before).then_some(()) }).await;
+}
+
+async fn streams_and_the_exit_code_are_the_commands(t: Test) {
+    let app = t.pod().run().await.container("app").start().await;
+    for transport in transports() {
+        let script = "cat; echo err >&2; printf 'no line'; exit 137";
+        let request = cri::ExecRequest { stdin: true, stderr: true, ..wanted(&app, &["sh", "-c", script]) };
+        let mut client = client(t.node(), "exec", transport);
+        client.args(["-i", "-stderr", &url(t.node(), request).await]);
+        let output = told(client, b"said\n".to_vec()).await;
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "said\nno line", "{transport}");
+        assert_eq!((errors(&output).as_str(), output.status.code()), ("err\n", Some(137)), "{transport}");
+    }
+}
+
+async fn all_of_much_output_before_an_exit_arrives(t: Test) {
+    const LINES: u32 = 6_000_000;
+    let app = t.pod().run().await.container("app").start().await;
+    for transport in transports() {
+        let request = wanted(&app, &["seq", &LINES.to_string()]);
+        let mut client = client(t.node(), "exec", transport);
+        client.arg(url(t.node(), request).await);
+        let output = told(client, Vec::new()).await;
+        assert!(output.status.success(), "{transport}: {}", errors(&output));
+        let mut lines = output.stdout.split(|byte| *byte == b'\n');
+        for n in 1..=LINES {
+            let line = lines.next().unwrap_or_default();
+            assert!(
+                line == n.to_string().as_bytes(),
+                "{transport}: line {n} of {} bytes",
+                output.stdout.len()
+            );
+        }
+    }
+}
+
+async fn a_terminal_has_the_clients_size(t: Test) {
+    let app = t.pod().run().await.container("app").start().await;
+    for transport in transports() {
+        let script =
+            r#"until [ "$(stty size 2>/dev/null)" = "50 132" ]; do sleep 0.05; done; tty -s && echo resized"#;
+        let request = cri::ExecRequest { tty: true, ..wanted(&app, &["sh", "-c", script]) };
+        let mut client = client(t.node(), "exec", transport);
+        client.args(["-t", "-size", "80x24", "-size", "132x50", &url(t.node(), request).await]);
+        let output = told(client, Vec::new()).await;
+        assert_eq!(output.stdout, b"resized\r\n", "{transport}: {}", errors(&output));
+    }
+}
+
+/// Has as many commands as there are transports say back what their clients say.
+async fn crowd(t: &Test, transport: &str, app: &Container, count: usize, options: &[&str]) {
+    let mut urls = String::new();
+    for _ in 0..count {
+        let request = cri::ExecRequest { stdin: true, ..wanted(app, &["cat"]) };
+        urls.push_str(&url(t.node(), request).await);
+        urls.push('\n');
+    }
+    let mut client = client(t.node(), "crowd", transport);
+    client.args(options);
+    let output = told(client, urls.into_bytes()).await;
+    let went = format!("{count} of {count} sessions went well\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), went, "{transport}: {}", errors(&output));
+}
+
+async fn two_hundred_commands_talk_at_once(t: Test) {
+    let app = t.pod().run().await.container("app").start().await;
+    let before = fifos(t.node(), &app);
+    tokio::join!(crowd(&t, "spdy", &app, 100, &[]), crowd(&t, "websocket", &app, 100, &[]));
+    nothing_is_left(t.node(), &app, &before).await;
+}
+
+async fn large_inputs_come_back_whole_to_readers_that_stall(t: Test) {
+    let app = t.pod().run().await.container("app").start().await;
+    for transport in transports() {
+        crowd(&t, transport, &app, 2, &["-bytes", "32000000", "-stall", "300ms"]).await;
+    }
+}
+
+async fn many_connections_share_a_port_forward(t: Test) {
+    let pod = t.pod().run().await;
+    let _echo = pod.container("echo").command(&["nc", "-ll", "-p", "8080", "-e", "cat"]).start().await;
+    for transport in transports() {
+        let request = cri::PortForwardRequest { pod_sandbox_id: pod.id.clone(), port: vec![8080] };
+        let url = t.node().runtime().port_forward(request).await.unwrap().into_inner().url;
+        let mut client = client(t.node(), "forward", transport);
+        let mut client = client.args([&url, "8080"]).spawn().unwrap();
+        let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
+        let line = lines.next_line().await.unwrap().expect("it runs until it is ended");
+        let port = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split(' ').next());
+        let port: u16 = port.unwrap().parse().unwrap();
+        until("the port is served", || async { echoed(port, b"?".to_vec()).await.then_some(()) }).await;
+        let mut connections = JoinSet::new();
+        for n in 0..40u8 {
+            let said = (0..256_000u32).map(|at| (at >> 8) as u8 ^ at as u8 ^ n).collect();
+            connections.spawn(async move { assert!(echoed(port, said).await) });
+        }
+        while let Some(connection) = connections.join_next().await {
+            connection.unwrap();
+        }
+        assert!(client.try_wait().unwrap().is_none(), "{transport}: it goes on");
+    }
+}
+
+/// Says all of it, and that this was all; whether the same came back.
+async fn echoed(port: u16, said: Vec<u8>) -> bool {
+    let (mut read, mut write) = TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
+    let mut heard = Vec::new();
+    let saying = async { write.write_all(&said).await.is_ok() && write.shutdown().await.is_ok() };
+    let (all_said, all_heard) = tokio::join!(saying, read.read_to_end(&mut heard));
+    all_said && all_heard.is_ok() && heard == said
+}
+
+async fn killed_clients_leave_nothing(t: Test) {
+    let app = t.pod().run().await.container("app").start().await;
+    let before = fifos(t.node(), &app);
+    for transport in transports() {
+        // One before it has said a word.
+        let request = cri::ExecRequest { stdin: true, ..wanted(&app, &["cat"]) };
+        let mut silent = client(t.node(), "exec", transport);
+        let mut silent = silent.args(["-i", &url(t.node(), request).await]).spawn().unwrap();
+        // One that waits, and one that does not listen while much is said.
+        let mut waiting = talking(t.node(), transport, &app).await;
+        let mut deaf = talking(t.node(), transport, &app).await;
+        let mut stdin = deaf.stdin.take().unwrap();
+        let flood = tokio::spawn(async move { while stdin.write_all(&[7; 1 << 16]).await.is_ok() {} });
+        silent.kill().await.unwrap();
+        waiting.kill().await.unwrap();
+        deaf.kill().await.unwrap();
+        flood.await.unwrap();
+    }
+    nothing_is_left(t.node(), &app, &before).await;
+}
+
+async fn a_killed_container_ends_its_sessions(t: Test) {
+    for transport in transports() {
+        let app = t.pod().run().await.container("app").start().await;
+        let client = talking(t.node(), transport, &app).await;
+        app.stop(0).await;
+        let output = client.wait_with_output().await.unwrap();
+        assert!(!output.status.success(), "{transport}");
+    }
+}
+
+async fn a_stop_is_told_to_clients(t: Test) {
+    let node = t.own_node(NodeOptions::default()).await;
+    let app = t.pod_on(&node).run().await.container("app").start().await;
+    let mut clients = Vec::new();
+    for transport in transports() {
+        clients.push(talking(&node, transport, &app).await);
+    }
+    node.end(Signal::TERM).await;
+    for client in clients {
+        let output = client.wait_with_output().await.unwrap();
+        assert!(errors(&output).contains("cridge is being stopped"), "{}", errors(&output));
+    }
+    node.start().await;
+}
