@@ -6,6 +6,7 @@ mod load;
 mod pulls;
 mod side;
 mod steps;
+mod streams;
 mod table;
 
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ struct Args {
     /// Folder of the containerd below cridge, and of cridge.
     #[arg(long)]
     cridge: PathBuf,
+    /// Kubernetes' client of exec and port-forward (hack/lab streaming).
+    #[arg(long)]
+    client: PathBuf,
     /// Times that each operation is measured on each side.
     #[arg(long, default_value_t = 30)]
     rounds: usize,
@@ -54,6 +58,8 @@ enum Part {
     Pulls,
     /// What is asked with many pods up.
     Crowd,
+    /// Exec and port-forward.
+    Streams,
 }
 
 #[tokio::main]
@@ -84,6 +90,10 @@ async fn main() -> Result<ExitCode> {
     if wants(Part::Crowd) {
         let sizes: &[usize] = if args.quick { &[20] } else { &[20, 100] };
         steps::crowd(&sides, sizes, rounds, &mut table).await.context("many pods")?;
+    }
+    if wants(Part::Streams) {
+        let rounds = if args.quick { 1 } else { rounds.min(10) };
+        streams::sessions(&args.client, &sides, rounds, &mut table).await.context("streams")?;
     }
     for side in &sides {
         ensure!(side.pods().await?.is_empty(), "{} still has pods", side.name);

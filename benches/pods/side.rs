@@ -97,9 +97,14 @@ impl Side {
     }
 
     pub async fn create(&self, pod: &Pod, name: &str) -> Result<String> {
+        self.create_with(pod, name, OBEDIENT).await
+    }
+
+    /// One that runs a script of its own.
+    pub async fn create_with(&self, pod: &Pod, name: &str, script: &str) -> Result<String> {
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: pod.id.clone(),
-            config: Some(container_config(name)),
+            config: Some(container_config(name, script)),
             sandbox_config: Some(pod.config.clone()),
         };
         let answer = self.runtime().create_container(request).await.context("CreateContainer")?;
@@ -118,6 +123,24 @@ impl Side {
         let answer = self.runtime().exec_sync(request).await.context("ExecSync")?.into_inner();
         anyhow::ensure!(answer.exit_code == 0, "`true` exited with {}", answer.exit_code);
         Ok(())
+    }
+
+    /// Where a client may run a script in the container, and hear it; or else have it hear the client.
+    pub async fn exec_url(&self, container: &str, script: &str, stdin: bool) -> Result<String> {
+        let request = cri::ExecRequest {
+            container_id: container.into(),
+            cmd: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            stdin,
+            stdout: true,
+            ..Default::default()
+        };
+        Ok(self.runtime().exec(request).await.context("Exec")?.into_inner().url)
+    }
+
+    /// Where a client may connect to a port of the pod.
+    pub async fn forward_url(&self, pod: &Pod, port: i32) -> Result<String> {
+        let request = cri::PortForwardRequest { pod_sandbox_id: pod.id.clone(), port: vec![port] };
+        Ok(self.runtime().port_forward(request).await.context("PortForward")?.into_inner().url)
     }
 
     pub async fn stop(&self, container: &str) -> Result<()> {
@@ -197,11 +220,11 @@ fn spec(image: &str) -> cri::ImageSpec {
     cri::ImageSpec { image: image.into(), ..Default::default() }
 }
 
-fn container_config(name: &str) -> cri::ContainerConfig {
+fn container_config(name: &str, script: &str) -> cri::ContainerConfig {
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata { name: name.into(), attempt: 0 }),
         image: Some(spec(BUSYBOX)),
-        command: ["sh", "-c", OBEDIENT].map(str::to_owned).to_vec(),
+        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
         log_path: format!("{name}.log"),
         linux: Some(cri::LinuxContainerConfig {
             security_context: Some(Default::default()),

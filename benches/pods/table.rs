@@ -55,8 +55,12 @@ enum Bound {
     Mebibytes(f64),
 }
 
-const TARGETS: [Target; 3] = [
+const TARGETS: [Target; 7] = [
     Target { row: "RunPodSandbox", what: Bound::Ratio(0.7) },
+    Target { row: "Exec of `true`", what: Bound::Ratio(1.0) },
+    Target { row: "Exec, 256 MiB out", what: Bound::Ratio(0.67) },
+    Target { row: "Exec, 256 MiB in", what: Bound::Ratio(0.67) },
+    Target { row: "PortForward, 256 MiB out", what: Bound::Ratio(0.67) },
     Target { row: "ListContainerStats, 100 pods up", what: Bound::Ratio(0.1) },
     Target { row: "RSS of cridge, with 20 pods", what: Bound::Mebibytes(25.0) },
 ];

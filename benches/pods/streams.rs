@@ -1,0 +1,107 @@
+//! Exec and port-forward, by Kubernetes' own client (tests/go/streaming) on both sides. Its start is part of each time.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+use crate::side::{Pod, Side};
+use crate::steps::{on_both, pod_down};
+use crate::table::Table;
+
+/// What is sent in one go.
+const BULK: u64 = 256 << 20;
+const PORT: i32 = 8080;
+
+/// How soon a command is there, and how fast bytes go through.
+pub async fn sessions(client: &Path, sides: &[Side; 2], rounds: usize, table: &mut Table) -> Result<()> {
+    let mut scenes = Vec::new();
+    for side in sides {
+        scenes.push(Scene::up(client, side).await?);
+    }
+    let scenes = &scenes;
+    for round in 0..rounds {
+        let t = &mut *table;
+        on_both(sides, round, "Exec of `true`", t, async |n, side| scenes[n].exec(side, "true", 0).await)
+            .await?;
+        on_both(sides, round, "Exec, 256 MiB out", t, async |n, side| {
+            scenes[n].exec(side, &format!("head -c {BULK} /dev/zero"), BULK).await
+        })
+        .await?;
+        on_both(sides, round, "Exec, 256 MiB in", t, async |n, side| scenes[n].feed(side).await).await?;
+        on_both(sides, round, "PortForward, 256 MiB out", t, async |n, _| scenes[n].fetch().await).await?;
+    }
+    for (side, scene) in sides.iter().zip(scenes) {
+        pod_down(side, &scene.pod).await?;
+    }
+    Ok(())
+}
+
+/// A pod that sends as much as is wanted to whoever connects.
+struct Scene<'a> {
+    client: &'a Path,
+    pod: Pod,
+    container: String,
+    /// Ends with this.
+    _forwarding: Child,
+    port: u16,
+}
+
+impl<'a> Scene<'a> {
+    async fn up(client: &'a Path, side: &Side) -> Result<Self> {
+        let pod = side.run_pod("streams").await?;
+        let container = side.create(&pod, "app").await?;
+        side.start(&container).await?;
+        let server = side
+            .create_with(&pod, "server", &format!("exec nc -ll -p {PORT} -e head -c {BULK} /dev/zero"))
+            .await?;
+        side.start(&server).await?;
+        let url = side.forward_url(&pod, PORT).await?;
+        let mut forwarding = Command::new(client)
+            .args(["forward", &url, &PORT.to_string()])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{} (hack/lab streaming builds it)", client.display()))?;
+        let lines = BufReader::new(forwarding.stdout.take().context("it is piped")?);
+        let line = lines.lines().next_line().await?.context("port-forward ended at once")?;
+        let port = line.rsplit_once(" -> ").and_then(|(local, _)| local.rsplit_once(':'));
+        let port = port.with_context(|| format!("port-forward says {line:?}"))?.1.parse()?;
+        Ok(Self { client, pod, container, _forwarding: forwarding, port })
+    }
+
+    /// Runs a command, which has so much to say.
+    async fn exec(&self, side: &Side, command: &str, bytes: u64) -> Result<()> {
+        let url = side.exec_url(&self.container, command, false).await?;
+        let mut client = Command::new(self.client).args(["exec", &url]).stdout(Stdio::piped()).spawn()?;
+        let mut output = client.stdout.take().context("it is piped")?;
+        let heard = tokio::io::copy(&mut output, &mut tokio::io::sink()).await?;
+        ensure!(client.wait().await?.success(), "`{command}` failed");
+        ensure!(heard == bytes, "`{command}` said {heard} bytes");
+        Ok(())
+    }
+
+    /// Has a command take as much.
+    async fn feed(&self, side: &Side) -> Result<()> {
+        let url = side.exec_url(&self.container, "cat >/dev/null", true).await?;
+        let mut client =
+            Command::new(self.client).args(["exec", "-i", &url]).stdin(Stdio::piped()).spawn()?;
+        let mut input = client.stdin.take().context("it is piped")?;
+        let mut zeros = tokio::io::repeat(0).take(BULK);
+        tokio::io::copy(&mut zeros, &mut input).await?;
+        drop(input);
+        ensure!(client.wait().await?.success(), "`cat` failed");
+        Ok(())
+    }
+
+    /// Connects to the pod's port, and takes all that it says.
+    async fn fetch(&self) -> Result<()> {
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let heard = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await?;
+        ensure!(heard == BULK, "the port said {heard} bytes");
+        Ok(())
+    }
+}
