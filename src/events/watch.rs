@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::Containers;
@@ -12,8 +13,11 @@ use crate::image::Images;
 use crate::recovery::{self, RecoveryError};
 use crate::sandbox;
 
-/// First and longest wait before connecting again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Shortest and longest wait before connecting again. A shim repeats the news of an end that containerd was not there
+/// to hear, seconds apart and only until it is taken: whoever subscribes after that has missed the exit code for good.
+const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// What part of the time since the loss passes before the next try.
+const PATIENCE: u32 = 50;
 
 /// Whether containerd answers and everything is in step with it: `Status`' RuntimeReady.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,23 +54,24 @@ enum Lost {
 
 /// Follows containerd until `stop`; `link` tells how that goes.
 pub async fn watch(followers: Followers, link: watch::Sender<Link>, stop: CancellationToken) {
-    let mut pause = RETRY.0;
+    let mut since = Instant::now();
     loop {
         let lost = tokio::select! {
             () = stop.cancelled() => return,
             lost = follow(&followers, &link) => lost,
         };
         if *link.borrow() == Link::Up {
-            pause = RETRY.0;
+            since = Instant::now();
         }
-        let text = chain(&lost);
-        tracing::warn!("{text}; trying again in {pause:?}");
-        link.send_replace(Link::Down(text));
+        let down = Link::Down(chain(&lost));
+        if link.send_replace(down.clone()) != down {
+            tracing::warn!("{}; trying until it succeeds", chain(&lost));
+        }
+        let pause = (since.elapsed() / PATIENCE).clamp(RETRY.0, RETRY.1);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        pause = (pause * 2).min(RETRY.1);
     }
 }
 
