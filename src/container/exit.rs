@@ -1,6 +1,7 @@
 //! The one place where a container's end is noted: its output drained, its status written, its task reaped, in this
 //! order, so that a crash between any two of them loses neither a line nor the exit code.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -58,6 +59,7 @@ impl Containers {
         }
         let written = self.write_status(container, ended.clone()).await;
         let deleted = delete_task(&self.inner().containerd, container.id.as_str()).await;
+        *container.witness.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.becomes(container, ended);
         match &deleted {
             Ok(_) => container.reaped.store(true, Ordering::Relaxed),

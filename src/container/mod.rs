@@ -4,6 +4,7 @@
 //! create.rs  record · snapshot · FIFOs · status file; no task yet      specify.rs  what its spec is made of
 //! start.rs   log · task · running
 //! exit.rs    the one place where an end is noted: drained, written down, reaped
+//! witness.rs whoever sees an end that nobody told of
 //! stop.rs    signal, grace, kill          remove.rs  everything goes, the record last
 //! update.rs  other resources: stored and enforced, or neither
 //! checkpoint.rs  its state in an archive  restore.rs  and out of it
@@ -42,6 +43,7 @@ mod stop;
 mod store;
 mod update;
 mod volumes;
+mod witness;
 
 pub use checkpoint::Wanted;
 pub use error::ContainerError;

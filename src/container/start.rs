@@ -70,6 +70,7 @@ impl Containers {
             }
             Err(source) => return Err(container.failed("start the task")(source)),
         };
+        self.witness(container, pid);
         let running = ContainerState::Running { pid, started_at };
         self.write_status(container, running.clone()).await?;
         self.becomes(container, running);

@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 use super::accounts::AccountCache;
 use super::error::blocking;
 use super::state::Denied;
+use super::witness::Witness;
 use super::{ContainerError, ContainerState};
 use crate::config::Config;
 use crate::containerd::{Containerd, ContainerdError};
@@ -39,6 +40,8 @@ pub struct Container {
     pub(super) reaped: AtomicBool,
     /// containerd told of an OOM kill in its cgroup.
     pub(super) oom: AtomicBool,
+    /// While it runs.
+    pub(super) witness: std::sync::Mutex<Option<Witness>>,
 }
 
 /// What may change of a container.
@@ -96,6 +99,7 @@ impl Container {
             signalled: AtomicBool::default(),
             reaped: AtomicBool::default(),
             oom: AtomicBool::default(),
+            witness: std::sync::Mutex::default(),
         }
     }
 

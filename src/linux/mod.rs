@@ -14,6 +14,7 @@ pub mod mount;
 mod mount_options;
 mod mountinfo;
 pub mod netns;
+pub mod pidfd;
 pub mod process;
 pub mod rootfs;
 mod thread;

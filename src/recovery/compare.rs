@@ -113,6 +113,9 @@ async fn settle(
             containers.exited(container, exit).await
         }
         Action::AwaitLastWords => {
+            if let Some(exit) = containers.witnessed_end(container) {
+                return containers.exited(container, exit).await;
+            }
             tokio::spawn(await_last_words(containers.clone(), containerd.clone(), container.clone()));
             Ok(())
         }
@@ -136,6 +139,7 @@ async fn resume(
     task: Option<&TaskInfo>,
 ) -> Result<(), ContainerError> {
     let Some(task) = task else { return Ok(()) };
+    containers.witness(container, task.pid);
     let StdioPaths { stdin, stdout, stderr, terminal } = task.stdio.clone();
     containers.read_into_log(container, Fifos::from_task(stdin, stdout, stderr, terminal)).await
 }

@@ -1,0 +1,61 @@
+//! Sees a container's process end without being told by anybody. Where the news of it was lost with a restart of
+//! containerd, this is who still knows the exit code (from kernel 6.15 on).
+
+use std::sync::{Arc, OnceLock, PoisonError};
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Container, Containers};
+use crate::containerd::Exit;
+use crate::linux::pidfd::Pidfd;
+use crate::time::Timestamp;
+
+/// Who has a hold of the process.
+#[derive(Debug)]
+pub(super) struct Witness {
+    process: Arc<Pidfd>,
+    ended_at: Arc<OnceLock<Timestamp>>,
+    _watching: AbortOnDropHandle<()>,
+}
+
+impl Witness {
+    /// Of the process with that pid, if it is the container's.
+    fn of(container: &Container, pid: u32) -> Option<Self> {
+        let process = Arc::new(Pidfd::open(pid).ok()?);
+        // Asked only now that the process is held: it may have ended before, and the pid be another's.
+        let place = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        if !place.contains(container.id.as_str()) {
+            return None;
+        }
+        let ended_at = Arc::<OnceLock<Timestamp>>::default();
+        let watching = {
+            let (process, ended_at) = (process.clone(), ended_at.clone());
+            async move {
+                if process.ended().await.is_ok() {
+                    let _ = ended_at.set(Timestamp::now());
+                }
+            }
+        };
+        let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
+        Some(Self { process, ended_at, _watching })
+    }
+
+    fn exit(&self) -> Option<Exit> {
+        let code = self.process.exit_code()?;
+        Some(Exit { code, at: self.ended_at.get().copied().unwrap_or_else(Timestamp::now) })
+    }
+}
+
+impl Containers {
+    /// From now on, the end of the container's process is seen. One that has ended already is left to the others who
+    /// tell of it.
+    pub fn witness(&self, container: &Container, pid: u32) {
+        let witness = Witness::of(container, pid);
+        *container.witness.lock().unwrap_or_else(PoisonError::into_inner) = witness;
+    }
+
+    /// How the container's process ended, as far as it was seen.
+    pub fn witnessed_end(&self, container: &Container) -> Option<Exit> {
+        container.witness.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.exit()
+    }
+}
