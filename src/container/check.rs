@@ -48,12 +48,8 @@ pub(super) fn check(config: &cri::ContainerConfig) -> Result<(), FieldError> {
 
 /// Refuses what this runtime does not do yet: left out in silence, it would be a lie.
 pub(super) fn refuse_undone(config: &cri::ContainerConfig) -> Result<(), ContainerError> {
-    const UNDONE: [&str; 3] =
-        ["cdi.k8s.io/", "io.kubernetes.cri.blockio-class", "io.kubernetes.cri.rdt-class"];
+    const UNDONE: [&str; 2] = ["io.kubernetes.cri.blockio-class", "io.kubernetes.cri.rdt-class"];
     let not_yet = |field: String| Err(ContainerError::NotYet { field });
-    if !config.cdi_devices.is_empty() {
-        return not_yet("config.CDI_devices".into());
-    }
     match config.annotations.keys().find(|key| UNDONE.iter().any(|undone| key.starts_with(undone))) {
         Some(key) => not_yet(format!("config.annotations[{key:?}]")),
         None => Ok(()),

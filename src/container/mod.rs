@@ -11,6 +11,7 @@
 //!            hold.rs · criu.rs · dumps.rs · changes.rs · layer.rs · archive.rs · agreement.rs, as long as patience.rs lasts
 //! exec.rs    ExecSync    session.rs  Exec    attach.rs  Attach
 //! mounts.rs  what the config's mounts and devices are on this host
+//! cdi.rs     devices of vendors' files
 //! state.rs   what may follow what         store.rs   what is known of every container, by id
 //! ```
 //!
@@ -20,6 +21,7 @@ mod accounts;
 mod agreement;
 mod archive;
 mod attach;
+mod cdi;
 mod changes;
 mod check;
 mod checkpoint;

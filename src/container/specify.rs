@@ -9,18 +9,19 @@ use super::create::Plan;
 use super::error::blocking;
 use super::mounts::MountedImage;
 use super::volumes::{self, Volume};
-use super::{ContainerError, Containers, mounts};
+use super::{ContainerError, Containers, cdi, mounts};
 use crate::config::RuntimeConfig;
 use crate::linux::{apparmor, device};
 use crate::proto::cri::{self, NamespaceMode};
 use crate::sandbox::{Handler, Sandbox};
-use crate::spec::{self, ContainerSpec, PidNamespace, PreparedDevice, PreparedMount};
+use crate::spec::{self, CdiEdits, ContainerSpec, PidNamespace, PreparedDevice, PreparedMount};
 
 /// What was looked up on the host for the spec.
 pub(super) struct Looked {
     mounts: Vec<PreparedMount>,
     devices: Vec<PreparedDevice>,
     host_devices: Vec<device::DeviceNode>,
+    cdi: Vec<CdiEdits>,
     seccomp_profile: Option<Vec<u8>>,
 }
 
@@ -73,6 +74,7 @@ impl Plan {
                 mounts: mounts::prepare(&id, &config, &images)?,
                 devices: mounts::devices(&config)?,
                 host_devices,
+                cdi: cdi::edits(&config, &runtime)?,
                 seccomp_profile: seccomp_profile(&config, &runtime)?,
             })
         };
@@ -107,6 +109,7 @@ impl Plan {
             extra_mounts: self.shared_files().into_iter().chain(volumes::mounts(volumes)).collect(),
             devices: looked.devices,
             host_devices: looked.host_devices,
+            cdi: looked.cdi,
             passwd: accounts.passwd.as_deref(),
             group: accounts.group.as_deref(),
             sandbox_dir: &sandboxes.root_dir(&self.sandbox.id),

@@ -52,6 +52,15 @@ pub fn at(host: &Path, container: &Path) -> Result<Vec<DeviceNode>, LinuxError> 
     }
 }
 
+/// The one device at `path`, symlinks followed, as it is there.
+///
+/// # Errors
+/// As those of [`at`], for a folder too.
+pub fn one(path: &Path) -> Result<DeviceNode, LinuxError> {
+    let metadata = fs::metadata(path).map_err(LinuxError::on("look at the device", path))?;
+    node(&metadata, path).ok_or_else(|| LinuxError::NotADevice { path: path.to_owned() })
+}
+
 /// All devices of /dev, for privileged containers, without the console and the mounts that every container has anew.
 pub fn all_of_host() -> Result<Vec<DeviceNode>, LinuxError> {
     let dev = Path::new("/dev");

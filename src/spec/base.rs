@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
-use oci_spec::runtime::{Linux, LinuxNamespace, LinuxResources, Mount, Process, Root, Spec};
+use oci_spec::runtime::{Hooks, Linux, LinuxNamespace, LinuxResources, Mount, Process, Root, Spec};
 
 use super::SpecError;
 use super::field;
@@ -74,6 +74,11 @@ impl Draft {
     /// The name that the runtime gives the UTS namespace it makes.
     pub fn hostname(&mut self, hostname: &str) {
         self.spec.set_hostname(Some(hostname.into()));
+    }
+
+    /// What runtimes run beside the container.
+    pub fn hooks(&mut self) -> &mut Hooks {
+        self.spec.hooks_mut().get_or_insert_default()
     }
 
     /// Adds annotations; later ones win.

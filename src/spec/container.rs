@@ -6,6 +6,7 @@ use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::base::{self, Draft};
+use super::cdi::{self, CdiEdits};
 use super::field::{self, SECURITY};
 use super::mounts::{self, Access};
 use super::namespaces::UserNamespace;
@@ -60,6 +61,8 @@ pub struct ContainerSpec<'a> {
     pub devices: Vec<PreparedDevice>,
     /// The host's devices, for privileged containers.
     pub host_devices: Vec<DeviceNode>,
+    /// What the CDI devices of the config ask for, in their order.
+    pub cdi: Vec<CdiEdits>,
     /// /etc/passwd and /etc/group of the image; `None` where there is none.
     pub passwd: Option<&'a str>,
     pub group: Option<&'a str>,
@@ -93,6 +96,7 @@ pub fn container(input: &ContainerSpec<'_>) -> Result<Spec, SpecError> {
     set_annotations(&mut draft, input);
     set_user(&mut draft, input)?;
     set_profiles(&mut draft, input)?;
+    cdi::apply(&mut draft, &input.cdi)?;
     Ok(draft.finish())
 }
 

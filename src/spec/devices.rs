@@ -52,6 +52,23 @@ pub(super) fn add_host(draft: &mut Draft, nodes: &[DeviceNode]) -> Result<(), Sp
     Ok(())
 }
 
+/// Puts a device in the place of any other at its path, with its rule; none for empty permissions.
+pub(super) fn replace(
+    draft: &mut Draft,
+    name: &str,
+    node: &DeviceNode,
+    permissions: &str,
+) -> Result<(), SpecError> {
+    let device = device(name, node)?;
+    if !permissions.is_empty() && node.kind != DeviceKind::Fifo {
+        allow(draft, rule(&device, permissions));
+    }
+    let devices = draft.linux.devices_mut().get_or_insert_default();
+    devices.retain(|old| old.path() != device.path());
+    devices.push(device);
+    Ok(())
+}
+
 /// Lets the container use every device there is.
 pub(super) fn allow_all(draft: &mut Draft) {
     let mut rule = LinuxDeviceCgroup::default();

@@ -6,6 +6,7 @@ mod accounts;
 mod annotations;
 mod base;
 mod caps;
+mod cdi;
 mod container;
 mod devices;
 mod error;
@@ -29,6 +30,7 @@ mod user;
 mod view;
 
 pub use base::cgroups_path;
+pub use cdi::{CdiEdits, CdiName, Document as CdiDocument, wanted as cdi_wanted};
 pub use container::{ContainerSpec, PreparedDevice, PreparedMount, container};
 pub use error::SpecError;
 pub use lsm::DEFAULT_APPARMOR_PROFILE;

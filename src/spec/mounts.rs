@@ -122,7 +122,7 @@ fn mount_point(name: &str, path: &str) -> Result<PathBuf, SpecError> {
 }
 
 /// How many parts a path has.
-fn depth(path: &Path) -> usize {
+pub(super) fn depth(path: &Path) -> usize {
     path.components().count().saturating_sub(1)
 }
 

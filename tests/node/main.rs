@@ -8,6 +8,7 @@ mod checkpoint;
 mod churn;
 mod container;
 mod crictl;
+mod devices;
 mod errors;
 mod events;
 mod exec;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         container::cases(),
         checkpoint::cases(),
         security::cases(),
+        devices::cases(),
         exec::cases(),
         streaming::cases(),
         sessions::cases(),

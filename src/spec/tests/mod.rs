@@ -1,5 +1,6 @@
 //! Specs as wholes: a bench with a pod and a container, changed field by field.
 
+mod cdi;
 mod confinement;
 mod golden;
 mod mounts;
@@ -35,6 +36,7 @@ struct Bench {
     host_network: bool,
     mounts: Vec<PreparedMount>,
     devices: Vec<PreparedDevice>,
+    cdi: Vec<CdiEdits>,
     pid: PidNamespace,
     recursive_read_only: bool,
     profile: Option<Vec<u8>>,
@@ -91,6 +93,7 @@ impl Bench {
             host_network: false,
             mounts: Vec::new(),
             devices: Vec::new(),
+            cdi: Vec::new(),
             pid: PidNamespace::Container,
             recursive_read_only: false,
             profile: None,
@@ -165,6 +168,7 @@ impl Bench {
             ],
             devices: self.devices.clone(),
             host_devices: vec![fuse("/dev/fuse")],
+            cdi: self.cdi.clone(),
             passwd: Some("root:x:0:0::/root:/bin/sh\nwww:x:33:33::/:/bin/sh\n"),
             group: Some("root:x:0:\nlog:x:40:www\n"),
             sandbox_dir: ROOT.as_ref(),
