@@ -9,7 +9,7 @@
 //! update.rs  other resources: stored and enforced, or neither
 //! checkpoint.rs  its state in an archive  restore.rs  and out of it
 //!            hold.rs · criu.rs · dumps.rs · changes.rs · layer.rs · archive.rs · agreement.rs, as long as patience.rs lasts
-//! exec.rs    ExecSync    session.rs  Exec    attach.rs  Attach
+//! exec.rs    ExecSync    session.rs  Exec    attach.rs  Attach    leftover.rs  commands whose cridge went away
 //! mounts.rs  what the config's mounts and devices are on this host
 //! cdi.rs     devices of vendors' files
 //! state.rs   what may follow what         store.rs   what is known of every container, by id
@@ -33,6 +33,7 @@ mod exec;
 mod exit;
 mod hold;
 mod layer;
+mod leftover;
 mod mounts;
 mod patience;
 mod remove;

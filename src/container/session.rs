@@ -162,7 +162,7 @@ async fn write_input(path: &Path, input: &mut Input) -> Result<(), Box<dyn std::
 /// Passes on what the process writes, at the client's pace; with nobody to hear it, it is read nevertheless, for the
 /// process must not wait for ever. Once the process is over, whatever still comes must come within `drain`, each time:
 /// a background child may hold the pipe.
-async fn pass_output(
+pub(super) async fn pass_output(
     mut outflow: Outflow,
     mut output: Option<Output>,
     over: CancellationToken,

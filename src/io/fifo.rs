@@ -64,6 +64,29 @@ impl Fifos {
         Self { stdin: ours(stdin), stdout: ours(stdout), stderr: ours(stderr), terminal }
     }
 
+    /// All that are in folders of [`Self::create`]'s under `dir`, by their ids. What cannot be read is not there.
+    pub fn all_in(dir: &Path) -> Vec<(String, Self)> {
+        let entries =
+            |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut found: Vec<(String, Self)> = Vec::new();
+        for path in entries(dir).flat_map(|folder| entries(&folder).collect::<Vec<_>>()) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some((id, stream)) = name.and_then(|name| name.rsplit_once('-')) else { continue };
+            let at = found.iter().position(|(known, _)| known == id).unwrap_or_else(|| {
+                found.push((id.to_owned(), Self::default()));
+                found.len() - 1
+            });
+            let fifos = &mut found[at].1;
+            match stream {
+                "stdin" => fifos.stdin = Some(path),
+                "stdout" => fifos.stdout = Some(path),
+                "stderr" => fifos.stderr = Some(path),
+                _ => {}
+            }
+        }
+        found
+    }
+
     /// Removes the FIFOs and their random folder; what is gone is fine. Nothing but a FIFO is removed, and no symbolic
     /// link in place of a FIFO or of the folder is followed: the paths may come from somebody else's record.
     ///

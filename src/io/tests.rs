@@ -496,6 +496,19 @@ async fn dropping_it_closes_every_descriptor() {
 }
 
 #[test]
+fn fifos_are_found_again_by_their_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |id: &str, stdin| Fifos::create(dir.path(), id, false, stdin).unwrap();
+    let mut made = [("a".to_owned(), of("a", Stdin::Open)), ("b-c".to_owned(), of("b-c", Stdin::None))];
+    std::fs::write(dir.path().join("neither"), "").unwrap();
+    let mut found = Fifos::all_in(dir.path());
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    made.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(found, made);
+    assert_eq!(Fifos::all_in(&dir.path().join("nothing")), []);
+}
+
+#[test]
 fn what_is_no_fifo_is_not_opened() {
     let rig = Rig::piped();
     let file = rig.dir.path().join("file");

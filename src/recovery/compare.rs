@@ -132,15 +132,16 @@ async fn settle(
     }
 }
 
-/// Reads the task's output on, from the FIFOs that it was started with.
+/// Reads the task's output on, from the FIFOs that it was started with, and ends what was said to its commands.
 async fn resume(
     containers: &Containers,
-    container: &Container,
+    container: &Arc<Container>,
     task: Option<&TaskInfo>,
 ) -> Result<(), ContainerError> {
     let Some(task) = task else { return Ok(()) };
     containers.witness(container, task.pid);
     let StdioPaths { stdin, stdout, stderr, terminal } = task.stdio.clone();
+    containers.leave_commands(container);
     containers.read_into_log(container, Fifos::from_task(stdin, stdout, stderr, terminal)).await
 }
 

@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
         a_killed_container_ends_its_sessions;
     cridge only:
         two_hundred_commands_talk_at_once,
-        a_stop_is_told_to_clients,
+        restarts_end_sessions_and_nothing_stays,
     ]
 }
 
@@ -251,17 +251,23 @@ async fn a_killed_container_ends_its_sessions(t: Test) {
     }
 }
 
-async fn a_stop_is_told_to_clients(t: Test) {
+async fn restarts_end_sessions_and_nothing_stays(t: Test) {
     let node = t.own_node(NodeOptions::default()).await;
     let app = t.pod_on(&node).run().await.container("app").start().await;
-    let mut clients = Vec::new();
-    for transport in transports() {
-        clients.push(talking(&node, transport, &app).await);
+    let before = fifos(&node, &app);
+    for signal in [Signal::TERM, Signal::KILL] {
+        // A client of SPDY that is told nothing takes that for success: only a goodbye can tell it otherwise.
+        let told = signal == Signal::TERM;
+        let mut clients = Vec::new();
+        for transport in transports() {
+            clients.push(talking(&node, transport, &app).await);
+        }
+        node.end(signal).await;
+        for client in clients {
+            let output = client.wait_with_output().await.unwrap();
+            assert_eq!(errors(&output).contains("cridge is being stopped"), told, "{}", errors(&output));
+        }
+        node.start().await;
+        nothing_is_left(&node, &app, &before).await;
     }
-    node.end(Signal::TERM).await;
-    for client in clients {
-        let output = client.wait_with_output().await.unwrap();
-        assert!(errors(&output).contains("cridge is being stopped"), "{}", errors(&output));
-    }
-    node.start().await;
 }
