@@ -140,7 +140,7 @@ impl Daemon {
             containerd: self.containerd.clone(),
             containers: self.containers.clone(),
             images: self.images.clone(),
-            stats: Stats::new(self.containers.clone(), self.images.clone()),
+            stats: Stats::new(self.containers.clone(), self.containerd.clone(), self.images.clone()),
             link: self.link.subscribe(),
             hub: self.hub.clone(),
             streaming,

@@ -32,6 +32,11 @@ impl<'a> Call<'a> {
         Self { action, object, limit: Some(WORK_DEADLINE) }
     }
 
+    /// Has a limit of its own.
+    pub(super) fn within(action: &'static str, object: &'a (impl Display + Sync), limit: Duration) -> Self {
+        Self { action, object, limit: Some(limit) }
+    }
+
     /// Takes as long as it takes; the caller cancels it by dropping it.
     pub(super) fn endless(action: &'static str, object: &'a (impl Display + Sync)) -> Self {
         Self { action, object, limit: None }

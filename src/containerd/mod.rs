@@ -21,6 +21,7 @@ mod runtime;
 mod sandboxes;
 mod snapshots;
 mod tasks;
+mod usage;
 
 pub use client::Containerd;
 pub use containers::ContainerRecord;
@@ -35,6 +36,7 @@ pub use leases::LeaseInfo;
 pub use runtime::RuntimeSelection;
 pub use snapshots::{SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotUsage};
 pub use tasks::{All, ExecProcess, Exit, NewTask, StdioPaths, TaskInfo, TaskState};
+pub use usage::{TaskMemory, TaskSwap, TaskUsage};
 
 /// A value with its type's name, as containerd's records carry them (`google.protobuf.Any`).
 #[derive(Clone, Debug, PartialEq, Eq)]

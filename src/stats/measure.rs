@@ -5,10 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 
+use super::foreign::Foreign;
 use super::network::{self, Network};
 use super::rate::Rates;
 use super::{Usage, cgroup};
 use crate::container::{Container, ContainerState, Containers};
+use crate::containerd::Containerd;
 use crate::error::Kind;
 use crate::id::{PodId, SnapshotKey};
 use crate::image::{FilesystemUsage, Images};
@@ -25,6 +27,7 @@ pub struct Stats(Arc<Inner>);
 
 pub(super) struct Inner {
     pub containers: Containers,
+    pub containerd: Containerd,
     pub images: Images,
     pub rates: Rates,
     trees: OnceLock<Trees>,
@@ -73,9 +76,10 @@ impl StatsError {
 
 impl Stats {
     /// Measures whatever these stores hold.
-    pub fn new(containers: Containers, images: Images) -> Self {
+    pub fn new(containers: Containers, containerd: Containerd, images: Images) -> Self {
         let (rates, trees) = (Rates::default(), OnceLock::new());
-        Self(Arc::new(Inner { containers, images, rates, trees, passes: Arc::new(Semaphore::new(PASSES)) }))
+        let passes = Arc::new(Semaphore::new(PASSES));
+        Self(Arc::new(Inner { containers, containerd, images, rates, trees, passes }))
     }
 
     /// Measures these containers; those that are removed meanwhile are left out.
@@ -83,8 +87,9 @@ impl Stats {
     /// # Errors
     /// [`StatsError::Panicked`].
     pub async fn containers(&self, wanted: Vec<Arc<Container>>) -> Result<Vec<ContainerStats>, StatsError> {
+        let foreign = self.0.ask(self.0.foreign(wanted.iter())).await;
         self.pass(move |inner| {
-            inner.still_there(wanted.into_iter().map(|container| inner.container(container)))
+            inner.still_there(wanted.into_iter().map(|container| inner.container(container, &foreign)))
         })
         .await
     }
@@ -94,11 +99,14 @@ impl Stats {
     /// # Errors
     /// [`StatsError::Panicked`].
     pub async fn pods(&self, wanted: Vec<Arc<Sandbox>>) -> Result<Vec<PodStats>, StatsError> {
+        let mut of_pod = self.0.containers_by_pod();
+        let containers = wanted.iter().filter_map(|sandbox| of_pod.get(&sandbox.id)).flatten();
+        let foreign = self.0.foreign(containers);
+        let foreign = self.0.ask(foreign).await;
         self.pass(move |inner| {
-            let mut of_pod = inner.containers_by_pod();
             let take = |sandbox: Arc<Sandbox>| {
                 let containers = of_pod.remove(&sandbox.id).unwrap_or_default();
-                inner.pod(sandbox, containers)
+                inner.pod(sandbox, containers, &foreign)
             };
             wanted.into_iter().filter_map(take).collect()
         })
@@ -145,15 +153,16 @@ impl Inner {
 
     /// In a virtual machine, the node's cgroup is the machine's and not the container's. A handler that is configured
     /// no longer is taken for the usual kind.
-    fn is_of_this_kernel(&self, pod: &PodId) -> bool {
+    pub fn is_of_this_kernel(&self, pod: &PodId) -> bool {
         let sandboxes = self.containers.sandboxes();
         let Some(sandbox) = sandboxes.entry(pod.as_str()) else { return true };
         let facts = sandbox.facts();
         sandboxes.handlers().find(&facts.metadata.runtime_handler).map_or(true, |handler| handler.is_runc())
     }
 
-    fn container(&self, container: Arc<Container>) -> ContainerStats {
-        let usage = self.cgroup_of(&container).and_then(|folders| cgroup::usage(&folders));
+    fn container(&self, container: Arc<Container>, foreign: &Foreign) -> ContainerStats {
+        let told = || foreign.get(&container.id).map(|told| told.usage.clone());
+        let usage = self.cgroup_of(&container).and_then(|folders| cgroup::usage(&folders)).or_else(told);
         let nano_cores = self.rate(container.id.as_str(), usage.as_ref());
         let writable_layer = self.writable_layer(&container);
         ContainerStats { container, usage, nano_cores, writable_layer }
@@ -185,15 +194,22 @@ impl Inner {
         }
     }
 
-    fn pod(&self, sandbox: Arc<Sandbox>, containers: Vec<Arc<Container>>) -> Option<PodStats> {
+    fn pod(
+        &self,
+        sandbox: Arc<Sandbox>,
+        containers: Vec<Arc<Container>>,
+        foreign: &Foreign,
+    ) -> Option<PodStats> {
         let facts = sandbox.facts();
         let SandboxState::Ready { pid } = facts.state else { return None };
         let counted_at = Timestamp::now();
         let processes_of = |container: &Arc<Container>| {
-            self.cgroup_of(container).map_or(0, |folders| cgroup::processes(&folders).len() as u64)
+            let told = || foreign.get(&container.id).map_or(0, |told| told.processes);
+            self.cgroup_of(container).map_or_else(told, |folders| cgroup::processes(&folders).len() as u64)
         };
         let processes = (counted_at, containers.iter().map(processes_of).sum());
-        let containers = self.still_there(containers.into_iter().map(|container| self.container(container)));
+        let measured = containers.into_iter().map(|container| self.container(container, foreign));
+        let containers = self.still_there(measured);
         let parent = facts.metadata.config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent);
         let own = self.trees().of_parent(parent).and_then(|folders| cgroup::usage(&folders));
         let usage = own.or_else(|| Usage::sum(containers.iter().filter_map(|stats| stats.usage.as_ref())));

@@ -38,10 +38,14 @@ impl Limit {
     pub(super) fn of(text: &str) -> Option<Self> {
         match text.trim() {
             "max" | "-1" => Some(Self::Unlimited),
-            text => match text.parse().ok()? {
-                NO_LIMIT.. => Some(Self::Unlimited),
-                limit => Some(Self::Of(limit)),
-            },
+            text => text.parse().ok().map(Self::of_number),
+        }
+    }
+
+    pub(super) fn of_number(number: u64) -> Self {
+        match number {
+            NO_LIMIT.. => Self::Unlimited,
+            limit => Self::Of(limit),
         }
     }
 
