@@ -12,6 +12,7 @@ mod devices;
 mod errors;
 mod events;
 mod exec;
+mod handlers;
 mod harness;
 mod image_volumes;
 mod images;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         pod::cases(),
         namespaces::cases(),
         users::cases(),
+        handlers::cases(),
         container::cases(),
         checkpoint::cases(),
         security::cases(),

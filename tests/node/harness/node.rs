@@ -112,6 +112,11 @@ impl Node {
         self.cache.join("bin").join(name)
     }
 
+    /// A program of its containerd's release.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.cache.join("containerd").join(&self.release).join("bin").join(name)
+    }
+
     /// Pulls an image; its id.
     #[track_caller]
     pub fn pull(&self, image: &str) -> impl Future<Output = String> {
