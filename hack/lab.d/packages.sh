@@ -19,13 +19,15 @@ fetch_lists() { as_root apt-get -o DPkg::Lock::Timeout=300 update; }
 
 missing_tools() {
     # shellcheck disable=SC2016 # dpkg fills these in
-    dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${TOOLS[@]}" 2>/dev/null |
-        awk '$2 == "installed" { print $1 }' | sort -u | comm -13 - <(printf '%s\n' "${TOOLS[@]}" | sort)
+    dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null |
+        awk '$2 == "installed" { print $1 }' | sort -u | comm -13 - <(printf '%s\n' "$@" | sort)
 }
 
-apt_tools() {
+apt_tools() { install_tools "${TOOLS[@]}"; }
+# install_tools PACKAGE...: those that are not there.
+install_tools() {
     local missing
-    mapfile -t missing < <(missing_tools)
+    mapfile -t missing < <(missing_tools "$@")
     [ ${#missing[@]} -gt 0 ] || return 0
     refresh_lists
     say "installing ${missing[*]}"
@@ -71,14 +73,19 @@ unpack_cni() {
     rm -rf "${1:?}"/{usr,lib}
 }
 
+# Where this machine itself gets Debian from.
+debian_mirror() {
+    # shellcheck disable=SC2016 # apt fills these in
+    apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
+        awk '$1 == "Debian" && $2 !~ /-/ && !found++ { print $3 } END { exit !found }' ||
+        die "no Debian mirror among this machine's apt sources"
+}
+
 # suite_options FOLDER SUITE: apt options, one a line, that read another suite of
-# this machine's own mirror, with lists of their own.
+# that mirror, with lists of their own.
 suite_options() {
     local folder=$1 suite=$2 mirror
-    # shellcheck disable=SC2016 # apt fills these in
-    mirror=$(apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(REPO_URI)' 'Created-By: Packages' |
-        awk '$1 == "Debian" && $2 !~ /-/ { print $3; exit }')
-    [ -n "$mirror" ] || die "no Debian mirror among this machine's apt sources"
+    mirror=$(debian_mirror)
     mkdir -p "$folder"/{lists/partial,cache/archives/partial}
     printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' "$mirror" "$suite" \
         /usr/share/keyrings/debian-archive-keyring.gpg >"$folder/$suite.sources"

@@ -4,7 +4,6 @@
 # The images are written as the registry stores them, so that a registry comes up
 # with all of them at once, and nothing has to be pushed.
 images() {
-    apt_tools
     programs
     shell
     local maker=$REPO/tests/images/build.py place
@@ -14,6 +13,7 @@ images() {
 }
 images_place() { echo "images/$(fingerprint "$REPO"/tests/images/{build.py,*.c})"; }
 build_images() {
+    apt_tools
     PYTHONDONTWRITEBYTECODE=1 python3 "$2" --programs "$CACHE/programs" --shell "$CACHE/shell/bin/busybox" "$1"
 }
 

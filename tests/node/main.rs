@@ -1,7 +1,8 @@
 //! Whole nodes: cridge on private containerds of several releases, driven by a CRI client of others' making, with
 //! what each test leaves behind looked for in containerd, the kernel and the file system.
 //!
-//! Runs as root, inside `hack/ns`, after `hack/lab nodes`; `hack/test node` sees to all of that.
+//! Runs as root, inside `hack/ns` or `hack/vm`, after `hack/lab nodes`; `hack/test node` and `hack/vm node` see to all
+//! of that.
 //! `CRIDGE_NODE_RELEASES` says on which of containerd's releases, `"1.6 2.x"` unless told.
 
 mod checkpoint;
@@ -113,8 +114,11 @@ fn may_run() -> Result<(), &'static str> {
         return Err("they need root");
     }
     let first = std::fs::read_to_string("/proc/1/cmdline").unwrap_or_default();
-    if !first.contains("--inside") {
-        return Err("they need a node of their own: run them with hack/test node, or hack/ns BINARY");
+    let machine = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    if !first.contains("--inside") && !machine.split_whitespace().any(|word| word == "cridge.vm") {
+        return Err(
+            "they need a node of their own: run them with hack/test node, hack/ns BINARY or hack/vm node",
+        );
     }
     Ok(())
 }

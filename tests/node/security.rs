@@ -8,7 +8,8 @@ use k8s_cri::v1::{MountPropagation, SupplementalGroupsPolicy};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::cases;
-use crate::harness::{Case, Container, ContainerBuilder, Test, on_cridge, until};
+use crate::harness::cgroups::{self, Parent};
+use crate::harness::{Case, Container, ContainerBuilder, Test, on_cridge};
 
 pub fn cases() -> Vec<Case> {
     cases!["security":
@@ -266,7 +267,7 @@ async fn resources_are_in_the_cgroup(t: Test) {
     let memory = app.cgroup_file("memory", "memory.limit_in_bytes", "memory.max");
     assert_eq!(memory, (64 << 20).to_string());
     assert_eq!(app.cgroup_file("cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+    if cgroups::unified() {
         assert_eq!(app.cgroup_file("", "", "cpu.max"), "20000 100000");
     } else {
         assert_eq!(app.cgroup_file("cpu", "cpu.shares", ""), "512");
@@ -377,23 +378,14 @@ async fn a_missing_host_path_of_a_mount_is_made(t: Test) {
 }
 
 async fn a_pod_cgroup_is_the_parent(t: Test) {
-    // As the kubelet does it: it makes the pod's cgroup, and removes it in the end.
-    let name = t.fresh_name("cgroup");
-    let parent = format!("/{name}/burstable");
-    let pod = t.pod().linux(|linux| linux.cgroup_parent = parent.clone()).run().await;
+    let parent = Parent::new(&t);
+    let pod = t.pod().linux(|linux| linux.cgroup_parent = parent.name.clone()).run().await;
     let app = pod.container("app").start().await;
-    let members = app.sh("cat /proc/1/cgroup").await;
-    until("pause and container are below it", || async {
-        let memory = Path::new("/sys/fs/cgroup/memory");
-        let top = if memory.is_dir() { memory } else { Path::new("/sys/fs/cgroup") };
-        let below = top.join(parent.trim_start_matches('/'));
-        (below.join(&pod.id).is_dir() && below.join(&app.id).is_dir()).then_some(())
-    })
-    .await;
-    assert!(!members.is_empty());
-    pod.remove().await;
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        let _ = std::fs::remove_dir(hierarchy.path().join(&name).join("burstable"));
-        let _ = std::fs::remove_dir(hierarchy.path().join(&name));
+    let below = std::fs::read_dir(parent.folder("memory")).expect("the pod's cgroup").flatten();
+    let below: Vec<_> = below.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    for id in [&pod.id, &app.id] {
+        assert!(below.iter().any(|name| name.contains(id.as_str())), "no {id} in {below:?}");
     }
+    pod.remove().await;
+    parent.remove();
 }

@@ -8,6 +8,7 @@ use k8s_cri::v1 as cri;
 use tonic::Code;
 
 use crate::cases;
+use crate::harness::cgroups::Parent;
 use crate::harness::{Case, Container, Pod, Test, code_of, until};
 
 /// Keeps some of a CPU busy, until it is told to end.
@@ -213,8 +214,8 @@ async fn a_pod_that_is_not_ready_is_not_listed(t: Test) {
 }
 
 async fn a_pods_own_cgroup_is_measured(t: Test) {
-    let parent = format!("/k8s.io/{}", t.fresh_name("parent"));
-    let pod = t.pod().linux(|linux| linux.cgroup_parent = parent.clone()).run().await;
+    let parent = Parent::new(&t);
+    let pod = t.pod().linux(|linux| linux.cgroup_parent = parent.name.clone()).run().await;
     let busy = busy(&pod).await;
     let (container, whole) = until("CPU time passes", || async {
         // The pod's is read later, and has the pause in it.
@@ -227,12 +228,7 @@ async fn a_pods_own_cgroup_is_measured(t: Test) {
     assert!(value(&memory.usage_bytes) > 0);
     assert_eq!(memory.available_bytes, None, "the pod's cgroup has no limit");
     pod.remove().await;
-    // The pod's cgroup is its maker's to remove: else the kubelet's, here ours.
-    for folder in cridge::linux::cgroup::folders(&parent) {
-        if folder.exists() {
-            std::fs::remove_dir(&folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
-        }
-    }
+    parent.remove();
 }
 
 async fn a_pod_on_the_nodes_network_has_none_of_its_own(t: Test) {

@@ -1,6 +1,7 @@
 //! What the tests stand on: nodes with a private containerd and a CRI server of their own, pods made by builders,
 //! and a look at what each test has left behind.
 
+pub mod cgroups;
 mod client;
 mod container;
 mod lab;

@@ -1,0 +1,82 @@
+//! The node's cgroups, of either version and by either driver: parents as the kubelet makes them, and a look at what
+//! is in a container's files.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Test;
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Whether the node has version 2 alone.
+pub fn unified() -> bool {
+    Path::new(ROOT).join("cgroup.controllers").exists()
+}
+
+/// Whether systemd makes the cgroups of pods: it runs the node, and there is no version 1.
+pub fn by_systemd() -> bool {
+    unified() && Path::new("/run/systemd/system").is_dir()
+}
+
+/// A file of the cgroup that is called after an id, by its name in version 1 or 2.
+pub fn file(id: &str, controller: &str, v1: &str, v2: &str) -> String {
+    let (top, name) = if unified() { ("", v2) } else { (controller, v1) };
+    let top = Path::new(ROOT).join(top);
+    let folder = find(&top, id).unwrap_or_else(|| panic!("no cgroup of {id} below {}", top.display()));
+    let file = folder.join(name);
+    std::fs::read_to_string(&file).unwrap_or_else(|why| panic!("{}: {why}", file.display())).trim().to_owned()
+}
+
+/// systemd's scopes have the id in their names.
+fn find(folder: &Path, id: &str) -> Option<PathBuf> {
+    let below = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
+    let mut below: Vec<_> = below.filter(|path| path.is_dir() && !path.is_symlink()).collect();
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains(id));
+    if let Some(at) = below.iter().position(named) {
+        return Some(below.swap_remove(at));
+    }
+    below.iter().find_map(|path| find(path, id))
+}
+
+/// A pod's own cgroup: two levels, named as the node's driver wants them. Made by whoever is first in it, and removed
+/// by its owner: else the kubelet, here the test.
+pub struct Parent {
+    /// As `cgroup_parent` has it.
+    pub name: String,
+    top: String,
+}
+
+impl Parent {
+    pub fn new(t: &Test) -> Self {
+        let name = t.fresh_name("parent");
+        if by_systemd() {
+            let top = name.replace('-', "_");
+            return Self { name: format!("/{top}.slice/{top}-burstable.slice"), top: format!("{top}.slice") };
+        }
+        Self { name: format!("/{name}/burstable"), top: name }
+    }
+
+    /// Where it is, for one controller of version 1 or for all of version 2.
+    pub fn folder(&self, controller: &str) -> PathBuf {
+        let top = if unified() { "" } else { controller };
+        Path::new(ROOT).join(top).join(self.name.trim_start_matches('/'))
+    }
+
+    /// To be called when its pod is gone.
+    ///
+    /// # Panics
+    /// When anything is left in it.
+    pub fn remove(&self) {
+        if by_systemd() {
+            let stopped = Command::new("systemctl").args(["stop", &self.top]).status();
+            assert!(stopped.expect("systemctl").success(), "{} cannot be stopped", self.top);
+        }
+        let hierarchies = std::fs::read_dir(ROOT).expect("cgroups").flatten().map(|entry| entry.path());
+        let tops: Vec<_> = hierarchies.chain([ROOT.into()]).map(|at| at.join(&self.top)).collect();
+        for top in tops.iter().filter(|top| top.is_dir()) {
+            for folder in [&top.join("burstable"), top].into_iter().filter(|folder| folder.is_dir()) {
+                std::fs::remove_dir(folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
+            }
+        }
+    }
+}
