@@ -17,7 +17,7 @@ use tonic::transport::Server;
 use crate::config::{CgroupDriver, Config};
 use crate::container::Containers;
 use crate::containerd::Containerd;
-use crate::cri::{ImageService, RuntimeService};
+use crate::cri::{Deadline, ImageService, RuntimeService};
 use crate::error::Kind;
 use crate::events::{self, Hub, Link};
 use crate::image::Images;
@@ -157,6 +157,7 @@ impl Daemon {
         };
         let drained = stop.clone();
         let serving = Server::builder()
+            .layer(tower::layer::layer_fn(Deadline::new))
             .add_service(
                 runtime.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
             )

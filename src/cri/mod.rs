@@ -4,6 +4,7 @@
 mod batch;
 mod checkpoint;
 mod convert;
+mod deadline;
 mod events;
 mod filter;
 mod image;
@@ -14,5 +15,6 @@ mod status;
 mod streaming;
 mod verbose;
 
+pub use deadline::Deadline;
 pub use image::ImageService;
 pub use runtime::RuntimeService;

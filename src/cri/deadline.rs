@@ -1,0 +1,140 @@
+//! The time that a client gives its call (`grpc-timeout`). When it is over the answer is DeadlineExceeded, as gRPC has
+//! it and the kubelet looks for; tonic left to itself says Cancelled, which a client takes for its own doing.
+//!
+//! tonic's own timer runs around this one: it starts later and looks here first, and so never has the word.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::{Instant, sleep_until};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tower::Service;
+
+/// A service whose calls end when their clients' time does.
+#[derive(Clone)]
+pub struct Deadline<S>(S);
+
+impl<S> Deadline<S> {
+    pub fn new(inner: S) -> Self {
+        Self(inner)
+    }
+}
+
+impl<S, B> Service<Request<B>> for Deadline<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let given = given(request.headers());
+        let end = given.and_then(|given| Instant::now().checked_add(given));
+        let answer = self.0.call(request);
+        Box::pin(async move {
+            let (Some(end), Some(given)) = (end, given) else { return answer.await };
+            let (mut answer, mut alarm) = (pin!(answer), pin!(sleep_until(end)));
+            poll_fn(|cx| {
+                if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(answer);
+                }
+                // By the clock as well: of two timers that are due at once the other may have woken this task.
+                if alarm.as_mut().poll(cx).is_pending() && Instant::now() < end {
+                    return Poll::Pending;
+                }
+                let text = format!(
+                    "the {} that the client gave this call are over",
+                    humantime::format_duration(given)
+                );
+                Poll::Ready(Ok(Status::deadline_exceeded(text).into_http()))
+            })
+            .await
+        })
+    }
+}
+
+/// `TimeoutValue TimeoutUnit` of gRPC over HTTP/2; None where there is none, or none that can be read.
+fn given(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tonic::Code;
+
+    use super::*;
+
+    fn with_timeout(text: &str) -> Request<()> {
+        Request::builder().header("grpc-timeout", text).body(()).unwrap()
+    }
+
+    #[test]
+    fn a_timeout_is_read_as_grpc_writes_it() {
+        for (text, expected) in [
+            ("2H", Some(Duration::from_secs(7200))),
+            ("3M", Some(Duration::from_secs(180))),
+            ("99999999S", Some(Duration::from_secs(99_999_999))),
+            ("0m", Some(Duration::ZERO)),
+            ("5u", Some(Duration::from_micros(5))),
+            ("7n", Some(Duration::from_nanos(7))),
+            ("100000000S", None),
+            ("", None),
+            ("S", None),
+            ("+1S", None),
+            ("-1S", None),
+            ("1s", None),
+            ("12", None),
+        ] {
+            assert_eq!(given(with_timeout(text).headers()), expected, "{text:?}");
+        }
+        assert_eq!(given(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_longer_has_exceeded_its_deadline() {
+        let endless =
+            tower::service_fn(|_: Request<()>| std::future::pending::<Result<Response<Body>, Infallible>>());
+        let answer = Deadline::new(endless).call(with_timeout("20m")).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert_eq!(status.message(), "the 20ms that the client gave this call are over");
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_is_answered_however_late() {
+        let ready =
+            tower::service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(Body::empty())));
+        for timeout in ["0m", "1H", "nonsense"] {
+            let answer = Deadline::new(ready).call(with_timeout(timeout)).await.unwrap();
+            assert!(Status::from_header_map(answer.headers()).is_none(), "{timeout}");
+        }
+    }
+}
