@@ -3,7 +3,6 @@ package kubelet
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -32,24 +31,6 @@ func (p *pod) ended() error {
 		err = errors.New("its sandbox is ready")
 	}
 	return err
-}
-
-// podsGo waits until the runtime has no pods, dead ones neither.
-func podsGo(s *scenario) {
-	s.eventually("all pods are collected", func() error {
-		containers, err := s.runtime.ListContainers(context.Background(), &cri.ListContainersRequest{})
-		if err != nil {
-			return err
-		}
-		sandboxes, err := s.runtime.ListPodSandbox(context.Background(), &cri.ListPodSandboxRequest{})
-		if err != nil {
-			return err
-		}
-		if len(containers.Containers)+len(sandboxes.Items) > 0 {
-			return fmt.Errorf("there are %v and %v", containers.Containers, sandboxes.Items)
-		}
-		return nil
-	})
 }
 
 // hasImage tells whether the runtime has an image.

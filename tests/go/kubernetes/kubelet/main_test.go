@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"cridge/tests/kubernetes/node"
@@ -78,7 +76,7 @@ func TestKubelet(t *testing.T) {
 		}
 	}
 
-	connection, err := grpc.NewClient("unix://"+n.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	connection, err := n.Connect()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +102,7 @@ func TestKubelet(t *testing.T) {
 	run("full")
 	t.Run("image GC", func(t *testing.T) { imagesGo(w.scenario(t)) })
 	lasting.remove()
-	t.Run("collected", func(t *testing.T) { podsGo(w.scenario(t)) })
+	t.Run("collected", func(t *testing.T) { w.scenario(t).eventually("all pods are collected", n.Collected) })
 	end()
 	t.Run("nothing is left", func(t *testing.T) {
 		for _, leak := range n.Leaks() {

@@ -1,11 +1,16 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 const (
@@ -99,6 +104,33 @@ func (n *Node) StartCridge() error {
 	}
 	n.cridge = daemon
 	return daemon.Until(func() error { return dial(n.Socket) })
+}
+
+// Connect is a connection to the CRI's server.
+func (n *Node) Connect() (*grpc.ClientConn, error) {
+	return grpc.NewClient("unix://"+n.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+}
+
+// Collected tells of pods that the CRI's server has still, dead ones too.
+func (n *Node) Collected() error {
+	connection, err := n.Connect()
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	client := cri.NewRuntimeServiceClient(connection)
+	containers, err := client.ListContainers(context.Background(), &cri.ListContainersRequest{})
+	if err != nil {
+		return err
+	}
+	sandboxes, err := client.ListPodSandbox(context.Background(), &cri.ListPodSandboxRequest{})
+	if err != nil {
+		return err
+	}
+	if len(containers.Containers)+len(sandboxes.Items) > 0 {
+		return fmt.Errorf("there are %v and %v", containers.Containers, sandboxes.Items)
+	}
+	return nil
 }
 
 // KillCridge ends the server as a crash does.

@@ -1,0 +1,192 @@
+// Package cluster runs workloads on a whole Kubernetes whose one node's runtime is cridge. hack/e2e runs it.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"cridge/tests/kubernetes/node"
+)
+
+// patience is for what does come, however slow the machine.
+const patience = 90 * time.Second
+
+// namespace is that of all that is made here.
+const namespace = "default"
+
+// settings let the API server reach the kubelet, and use what users may use.
+const settings = `
+address: 0.0.0.0
+featureGates: {PodAndContainerStatsFromCRI: true, EventedPLEG: true}
+`
+
+// provoked are errors that scenarios ask for.
+var provoked = []node.Expected{
+	{Line: regexp.MustCompile(`code = Unavailable`), Reason: "the runtime was killed, and has come back"},
+	{Line: regexp.MustCompile(`runtime is down|PLEG is not healthy|container event.*(EOF|closed)`), Reason: "likewise"},
+}
+
+// A cluster is one for all scenarios; a table tells of them.
+type cluster struct {
+	*testing.T
+	*kubernetes.Clientset
+	node *node.Node
+	rest *rest.Config
+	line *[]string
+}
+
+func TestCluster(t *testing.T) {
+	// A short name, for the sockets'.
+	dir, err := os.MkdirTemp("/tmp", "ce")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	// Users of user namespaces are nobody on the way to their files.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.Up(dir)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(n.Logs())
+		}
+		if err := n.Down(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	control, err := n.NewControlPlane()
+	t.Cleanup(func() {
+		if err := control.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kubelet, err := n.NewKubelet(settings)
+	if err == nil {
+		err = kubelet.Start("kubelet", "--kubeconfig", control.Kubeconfig)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table []string
+	play := func(name string, run func(*cluster)) {
+		t.Run(name, func(t *testing.T) {
+			var line []string
+			defer func() {
+				verdict := "ok"
+				if t.Failed() {
+					verdict = "FAILED"
+				}
+				table = append(table, fmt.Sprintf("%-12s %-7s %s", name, verdict, strings.Join(line, " · ")))
+			}()
+			run(&cluster{t, control.Client, n, control.REST, &line})
+		})
+	}
+	play("node", nodeReady)
+	for _, one := range scenarios {
+		play(one.name, one.run)
+	}
+	play("collection", func(c *cluster) { c.until("dead pods collected", n.Collected) })
+	if err := kubelet.Stop(); err != nil {
+		t.Error(err)
+	}
+	for _, complaint := range kubelet.Complaints(provoked...) {
+		t.Errorf("an error of the runtime in the kubelet's log: %s", complaint)
+	}
+	for _, leak := range n.Leaks() {
+		t.Errorf("left behind: %s", leak)
+	}
+	fmt.Printf("\n%s\n\n", strings.Join(table, "\n"))
+}
+
+// until waits until something is so, and notes in the table how long that took.
+func (c *cluster) until(what string, holds func() error) {
+	c.Helper()
+	began := time.Now()
+	for {
+		err := holds()
+		if err == nil {
+			break
+		}
+		if time.Since(began) > patience {
+			c.Fatalf("%s: not within %v: %v", what, patience, err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	*c.line = append(*c.line, fmt.Sprintf("%s %.1f s", what, time.Since(began).Seconds()))
+}
+
+// ok ends the scenario on an error.
+func (c *cluster) ok(err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+// pods are those of one app.
+func (c *cluster) pods(app string) []v1.Pod {
+	c.Helper()
+	list, err := c.CoreV1().Pods(namespace).List(context.Background(), metav1.ListOptions{LabelSelector: "app=" + app})
+	c.ok(err)
+	return list.Items
+}
+
+// gone waits until there are no pods of an app.
+func (c *cluster) gone(app string) {
+	c.Helper()
+	c.until("gone", func() error {
+		if pods := c.pods(app); len(pods) > 0 {
+			return fmt.Errorf("%d pods are there", len(pods))
+		}
+		return nil
+	})
+}
+
+// unrestarted complains of containers that have restarted.
+func (c *cluster) unrestarted(app string) {
+	c.Helper()
+	for _, pod := range c.pods(app) {
+		for _, status := range pod.Status.ContainerStatuses {
+			if status.RestartCount > 0 {
+				c.Errorf("%s in %s has restarted: %v", status.Name, pod.Name, status.LastTerminationState)
+			}
+		}
+	}
+}
+
+func nodeReady(c *cluster) {
+	c.until("ready", func() error {
+		found, err := c.CoreV1().Nodes().Get(context.Background(), node.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		for _, condition := range found.Status.Conditions {
+			if condition.Type == v1.NodeReady && condition.Status == v1.ConditionTrue {
+				return nil
+			}
+		}
+		return errors.New("the node is not ready")
+	})
+	c.until("default service account", func() error {
+		_, err := c.CoreV1().ServiceAccounts(namespace).Get(context.Background(), "default", metav1.GetOptions{})
+		return err
+	})
+}

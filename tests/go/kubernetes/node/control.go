@@ -1,0 +1,148 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// token is everybody's, and may do everything.
+const token = "admin-token"
+
+// A ControlPlane is etcd, an API server, a scheduler and a controller manager, beside the node that they rule.
+type ControlPlane struct {
+	// Kubeconfig is the kubelet's way to the API server.
+	Kubeconfig string
+	// REST and Client are the tests'.
+	REST   *rest.Config
+	Client *kubernetes.Clientset
+
+	dir     string
+	daemons []*Daemon
+}
+
+const kubeconfig = `
+apiVersion: v1
+kind: Config
+clusters: [{name: lab, cluster: {server: "%s", insecure-skip-tls-verify: true}}]
+users: [{name: lab, user: {token: %s}}]
+contexts: [{name: lab, context: {cluster: lab, user: lab}}]
+current-context: lab
+`
+
+// NewControlPlane starts one, and waits until it answers. What it returns with an error has to be stopped, too.
+func (n *Node) NewControlPlane() (*ControlPlane, error) {
+	c := &ControlPlane{dir: filepath.Join(n.Dir, "control")}
+	in := func(name string) string { return filepath.Join(c.dir, name) }
+	server := "https://" + Address + ":6443"
+	c.Kubeconfig = in("kubeconfig")
+	c.REST = &rest.Config{
+		Host: server, BearerToken: token, QPS: -1,
+		TLSClientConfig: rest.TLSClientConfig{Insecure: true},
+	}
+	client, err := kubernetes.NewForConfig(c.REST)
+	if err != nil {
+		return c, err
+	}
+	c.Client = client
+	if err := os.Mkdir(c.dir, 0o755); err != nil {
+		return c, err
+	}
+	if err := errors.Join(
+		os.WriteFile(c.Kubeconfig, fmt.Appendf(nil, kubeconfig, server, token), 0o600),
+		os.WriteFile(in("tokens.csv"), []byte(token+`,admin,admin,"system:masters"`), 0o600),
+		writeKeys(in("sa.key"), in("sa.pub")),
+	); err != nil {
+		return c, err
+	}
+	err = c.start("etcd", func() error { return healthy("http://127.0.0.1:2379/health") },
+		"--data-dir", in("etcd"), "--unsafe-no-fsync",
+		"--listen-client-urls", "http://127.0.0.1:2379", "--advertise-client-urls", "http://127.0.0.1:2379",
+		"--listen-peer-urls", "http://127.0.0.1:2380")
+	if err != nil {
+		return c, err
+	}
+	err = c.start("kube-apiserver", func() error {
+		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(context.Background())
+		return err
+	},
+		"--etcd-servers", "http://127.0.0.1:2379", "--bind-address", Address, "--advertise-address", Address,
+		"--cert-dir", in("certs"), "--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC",
+		"--service-account-issuer", server, "--service-account-key-file", in("sa.pub"),
+		"--service-account-signing-key-file", in("sa.key"), "--token-auth-file", in("tokens.csv"), "--allow-privileged",
+		"--kubelet-preferred-address-types", "InternalIP")
+	if err != nil {
+		return c, err
+	}
+	err = c.start("kube-controller-manager", nil, "--kubeconfig", c.Kubeconfig, "--leader-elect=false",
+		"--service-account-private-key-file", in("sa.key"), "--root-ca-file", in("certs/apiserver.crt"))
+	if err != nil {
+		return c, err
+	}
+	return c, c.start("kube-scheduler", nil, "--kubeconfig", c.Kubeconfig, "--leader-elect=false")
+}
+
+func (c *ControlPlane) start(name string, ready func() error, args ...string) error {
+	program, err := Tool(name)
+	if err != nil {
+		return err
+	}
+	daemon, err := Start(name, filepath.Join(c.dir, name+".log"), program, args...)
+	if err != nil {
+		return err
+	}
+	c.daemons = append(c.daemons, daemon)
+	if ready == nil {
+		return nil
+	}
+	return daemon.Until(ready)
+}
+
+// Stop ends it, the last first.
+func (c *ControlPlane) Stop() error {
+	var errs []error
+	for _, daemon := range slices.Backward(c.daemons) {
+		errs = append(errs, daemon.Stop())
+	}
+	return errors.Join(errs...)
+}
+
+func healthy(url string) error {
+	answer, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return errors.New(answer.Status)
+	}
+	return nil
+}
+
+// writeKeys makes the pair that signs service accounts' tokens.
+func writeKeys(private, public string) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	shared, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return err
+	}
+	secret := pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}
+	return errors.Join(
+		os.WriteFile(private, pem.EncodeToMemory(&secret), 0o600),
+		os.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: shared}), 0o644),
+	)
+}
