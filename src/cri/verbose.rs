@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::container::{Container, ContainerState};
 use crate::containerd::Containerd;
-use crate::sandbox::{Handlers, Sandbox};
+use crate::sandbox::{Handler, Handlers, Sandbox};
 
 /// Of a sandbox: its pid, its stored metadata and its spec; resources and overhead once they were updated, which the
 /// status has no fields for.
@@ -59,7 +59,7 @@ pub(super) async fn runtime(
         "containerd": {"socket": config.containerd.socket, "namespace": config.containerd.namespace, "version": version},
         "root": config.root,
         "state": config.state,
-        "handlers": handlers.all().map(|handler| handler.name.clone()).collect::<Vec<_>>(),
+        "handlers": handlers.all().map(|one| (one.name.clone(), handler(one))).collect::<serde_json::Map<_, _>>(),
         "snapshotter": config.image.snapshotter,
         "cni": {"confDir": config.network.conf_dir, "binDirs": config.network.bin_dirs},
         "registryConfigDirs": config.registry.config_dirs,
@@ -67,6 +67,17 @@ pub(super) async fn runtime(
     let mut info = HashMap::from([("config".to_owned(), config.to_string())]);
     info.insert("cniconfig".to_owned(), handlers.default_handler().networks.describe().to_string());
     info
+}
+
+/// What pods of a handler run by, and what of it they can have; what they cannot, by what is missing.
+fn handler(handler: &Handler) -> Value {
+    let features = handler.features();
+    json!({
+        "runtimeType": handler.runtime.name,
+        "snapshotter": handler.snapshotter,
+        "recursiveReadOnlyMounts": features.recursive_read_only,
+        "userNamespaces": features.user_namespaces.map_or_else(|missing| json!(missing), |()| json!(true)),
+    })
 }
 
 fn info(value: Value) -> HashMap<String, String> {

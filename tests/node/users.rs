@@ -266,12 +266,16 @@ async fn a_runtime_without_idmapped_mounts_is_named(t: Test) {
     };
     let options = NodeOptions { configure: Some(configure), ..Default::default() };
     let node = t.own_node(options).await;
-    let status = node.runtime().status(cri::StatusRequest::default()).await.unwrap().into_inner();
+    let status = node.runtime().status(cri::StatusRequest { verbose: true }).await.unwrap().into_inner();
     let can = |name: &str| {
         let handler = status.runtime_handlers.iter().find(|handler| handler.name == name).unwrap();
         handler.features.as_ref().unwrap().user_namespaces
     };
     assert_eq!(["", "runc", "old"].map(can), [true, true, false]);
+    let config: serde_json::Value = serde_json::from_str(&status.info["config"]).unwrap();
+    assert_eq!(config["handlers"]["runc"]["userNamespaces"], true);
+    let missing = config["handlers"]["old"]["userNamespaces"].as_str().unwrap();
+    assert!(missing.contains("runc has them from 1.2 on"), "{missing}");
     let mut pod = in_own_users(t.pod_on(&node));
     pod.handler = "old".into();
     let refused = pod.try_run().await.map(|pod| pod.id).unwrap_err();
