@@ -66,6 +66,8 @@ pub enum ContainerError {
     ExecTimeout { id: ContainerId, command: String, limit: Duration },
     #[error("container {id} ended while a command ran in it")]
     EndedMeanwhile { id: ContainerId },
+    #[error("a command in container {id} has ended, but its shim does not tell how: run it again")]
+    UntoldExit { id: ContainerId },
     #[error("detached from container {id}: it wrote more than the client took")]
     TooSlow { id: ContainerId },
     #[error("checkpoints cannot be made or restored on this node: {why}")]
@@ -134,6 +136,7 @@ impl ContainerError {
             | Self::File { .. }
             | Self::Status { .. }
             | Self::Teardown { .. }
+            | Self::UntoldExit { .. }
             | Self::BrokenOff(_)
             | Self::Panicked { .. } => Kind::Internal,
         }

@@ -128,7 +128,7 @@ impl Containers {
     ) -> Result<ExecOutput, ContainerError> {
         self.add_command(container, exec_id, command, fifos).await?;
         let outcome = match self.start_command(container, exec_id).await {
-            Ok(()) => self.watch_exec(container, exec_id, timeout, gone).await,
+            Ok(pid) => self.watch_exec(container, exec_id, pid, timeout, gone).await,
             Err(error) => Err(error),
         };
         let outcome = match outcome {
@@ -183,14 +183,36 @@ impl Containers {
         self.inner().containerd.add_exec(&process).await.map_err(command_failed(container, "add the command"))
     }
 
-    /// Starts a command that was added.
+    /// Starts a command that was added; its pid.
     pub(super) async fn start_command(
         &self,
         container: &Container,
         exec_id: &str,
-    ) -> Result<(), ContainerError> {
+    ) -> Result<u32, ContainerError> {
         let started = self.inner().containerd.start_exec(container.id.as_str(), exec_id).await;
-        started.map(|_| ()).map_err(command_failed(container, "start the command"))
+        started.map_err(command_failed(container, "start the command"))
+    }
+
+    /// Waits for a command's end; its exit code. `None`: its shim went, and the command with it.
+    pub(super) async fn command_ended(
+        &self,
+        container: &Container,
+        exec_id: &str,
+        pid: u32,
+    ) -> Result<Option<u32>, ContainerError> {
+        tokio::select! {
+            biased;
+            exit = self.inner().containerd.wait(container.id.as_str(), Some(exec_id)) => match exit {
+                Err(error) if !error.is_not_found() => {
+                    Err(command_failed(container, "wait for the command")(error))
+                }
+                exit => Ok(exit.ok().map(|exit| exit.code)),
+            },
+            code = self.silent_end(container, pid) => {
+                let untold = || ContainerError::UntoldExit { id: container.id.clone() };
+                code.ok_or_else(untold).map(Some)
+            }
+        }
     }
 
     /// Has the shim forget a command that has ended, or was never started.
@@ -206,6 +228,7 @@ impl Containers {
         &self,
         container: &Container,
         exec_id: &str,
+        pid: u32,
         timeout: Option<Duration>,
         gone: CancellationToken,
     ) -> Result<Outcome, ContainerError> {
@@ -217,12 +240,9 @@ impl Containers {
         };
         tokio::select! {
             biased;
-            exit = self.inner().containerd.wait(container.id.as_str(), Some(exec_id)) => match exit {
-                Ok(exit) => Ok(Outcome::Ended(exit.code)),
-                // The shim went, and the command with it.
-                Err(error) if error.is_not_found() => Ok(Outcome::ContainerEnded),
-                Err(error) => Err(command_failed(container, "wait for the command")(error)),
-            },
+            code = self.command_ended(container, exec_id, pid) => {
+                code.map(|code| code.map_or(Outcome::ContainerEnded, Outcome::Ended))
+            }
             () = limit => Ok(Outcome::TimedOut),
             () = gone.cancelled() => Ok(Outcome::CallerGone),
             () = container.ended() => Ok(Outcome::ContainerEnded),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::exec::{command_failed, fresh_exec_id};
+use super::exec::fresh_exec_id;
 use super::{Container, ContainerError, Containers};
 use crate::error::chain;
 use crate::io::{Fifos, Inflow, IoError, Outflow, Stdin};
@@ -54,7 +54,6 @@ impl Containers {
         fifos: &Fifos,
         streams: Streams,
     ) -> Result<i32, ContainerError> {
-        let containerd = &self.inner().containerd;
         let drain = self.inner().config.runtime.exec_drain;
         let over = CancellationToken::new();
         let stderr = if fifos.terminal { None } else { fifos.stderr.as_deref() };
@@ -66,7 +65,7 @@ impl Containers {
             outputs.push(AbortOnDropHandle::new(tokio::spawn(passing)));
         }
         self.add_command(container, exec_id, command, fifos).await?;
-        self.start_command(container, exec_id).await?;
+        let pid = self.start_command(container, exec_id).await?;
         let _stdin = match (streams.stdin, fifos.stdin.clone()) {
             (Some(input), Some(path)) => {
                 let feeding =
@@ -81,11 +80,7 @@ impl Containers {
         });
         let exit = tokio::select! {
             biased;
-            exit = containerd.wait(container.id.as_str(), Some(exec_id)) => match exit {
-                Err(error) if !error.is_not_found() => Err(command_failed(container, "wait for the command")(error)),
-                // Not found: the shim went, and the command with it.
-                exit => Ok(exit.ok()),
-            },
+            code = self.command_ended(container, exec_id, pid) => code,
             () = container.ended() => Ok(None),
         };
         over.cancel();
@@ -94,7 +89,7 @@ impl Containers {
             let _ = output.await;
         }
         match exit? {
-            Some(exit) => Ok(i32::try_from(exit.code).unwrap_or(i32::MAX)),
+            Some(code) => Ok(i32::try_from(code).unwrap_or(i32::MAX)),
             None => Err(ContainerError::EndedMeanwhile { id: container.id.clone() }),
         }
     }

@@ -162,6 +162,11 @@ impl Containers {
         &self.0.sandboxes
     }
 
+    /// The folders that have a folder for each container.
+    pub fn places(&self) -> [PathBuf; 2] {
+        [&self.0.config.root, &self.0.config.state].map(|place| place.join("containers"))
+    }
+
     /// `<root>/containers/<id>`: status file, image volumes.
     pub fn root_dir(&self, id: &ContainerId) -> PathBuf {
         self.0.config.root.join("containers").join(id.as_str())
@@ -211,6 +216,15 @@ impl Containers {
     pub fn of_pod(&self, pod: &PodId) -> Vec<Arc<Container>> {
         let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries.by_id.values().filter(|container| container.pod == *pod).cloned().collect()
+    }
+
+    /// Whether the processes of a pod's containers are the node's, not those of a virtual machine. A handler that is configured
+    /// no longer is taken for the usual kind.
+    pub fn is_of_this_kernel(&self, pod: &PodId) -> bool {
+        let Some(sandbox) = self.sandboxes().entry(pod.as_str()) else { return true };
+        let facts = sandbox.facts();
+        let handler = self.sandboxes().handlers().find(&facts.metadata.runtime_handler);
+        handler.map_or(true, |handler| handler.is_runc())
     }
 
     /// The caller of CreateContainer, or of a list, has seen this container.

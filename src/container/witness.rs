@@ -2,6 +2,7 @@
 //! containerd, this is who still knows the exit code (from kernel 6.15 on).
 
 use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -9,6 +10,9 @@ use super::{Container, Containers};
 use crate::containerd::Exit;
 use crate::linux::pidfd::Pidfd;
 use crate::time::Timestamp;
+
+/// How long a shim may take to tell of an end that has been seen.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Who has a hold of the process.
 #[derive(Debug)]
@@ -21,12 +25,7 @@ pub(super) struct Witness {
 impl Witness {
     /// Of the process with that pid, if it is the container's.
     fn of(container: &Container, pid: u32) -> Option<Self> {
-        let process = Arc::new(Pidfd::open(pid).ok()?);
-        // Asked only now that the process is held: it may have ended before, and the pid be another's.
-        let place = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        if !place.contains(container.id.as_str()) {
-            return None;
-        }
+        let process = Arc::new(hold(container, pid)?);
         let ended_at = Arc::<OnceLock<Timestamp>>::default();
         let watching = {
             let (process, ended_at) = (process.clone(), ended_at.clone());
@@ -46,7 +45,30 @@ impl Witness {
     }
 }
 
+/// Takes hold of a process of the container's.
+fn hold(container: &Container, pid: u32) -> Option<Pidfd> {
+    let process = Pidfd::open(pid).ok()?;
+    // Asked only now that the process is held: it may have ended before, and the pid be another's.
+    let place = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    place.contains(container.id.as_str()).then_some(process)
+}
+
 impl Containers {
+    /// Waits for the end of a command that its shim keeps silent about, for some seconds already: 1.6's forgets some
+    /// when many end at once. Its exit code, where the kernel tells. In a virtual machine nothing is seen of it.
+    pub(super) async fn silent_end(&self, container: &Container, pid: u32) -> Option<u32> {
+        let process = hold(container, pid);
+        let seen = match &process {
+            Some(process) => process.ended().await.is_ok(),
+            None => self.is_of_this_kernel(&container.pod),
+        };
+        if !seen {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(SILENCE).await;
+        process?.exit_code()
+    }
+
     /// From now on, the end of the container's process is seen. One that has ended already is left to the others who
     /// tell of it.
     pub fn witness(&self, container: &Container, pid: u32) {

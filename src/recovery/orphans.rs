@@ -6,23 +6,15 @@ use std::path::Path;
 
 use crate::container::Containers;
 use crate::containerd::ContainerRecord;
-use crate::id::{ContainerId, PodId};
+use crate::id::PodId;
 use crate::linux::mount;
 
 /// Removes the folders that belong to no record and to nothing in the making. Only names that are ids are touched.
 pub(super) fn remove_folders(containers: &Containers, pods: &[ContainerRecord], rest: &[ContainerRecord]) {
     let sandboxes = containers.sandboxes();
     let known: HashSet<&str> = pods.iter().chain(rest).map(|record| record.id.as_str()).collect();
-    let sample_pod = PodId::generate();
-    let sample_container = ContainerId::generate();
-    let pod_roots = [
-        sandboxes.root_dir(&sample_pod),
-        sandboxes.state_dir(&sample_pod),
-        sandboxes.image_volumes_dir(&sample_pod),
-    ];
-    let container_roots = [containers.root_dir(&sample_container), containers.state_dir(&sample_container)];
-    for root in pod_roots.iter().chain(&container_roots).filter_map(|path| path.parent()) {
-        let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    for place in sandboxes.places().iter().chain(&containers.places()) {
+        let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
         for entry in entries {
             let name = entry.file_name();
             let Some(id) = name.to_str().filter(|name| PodId::parse(name).is_ok()) else { continue };

@@ -155,6 +155,12 @@ impl Sandboxes {
         *known = Arc::new(node);
     }
 
+    /// The folders that have a folder for each pod.
+    pub fn places(&self) -> [PathBuf; 3] {
+        let config = &self.0.config;
+        [config.root.join("sandboxes"), config.state.join("sandboxes"), config.state.join("image-volumes")]
+    }
+
     /// `<root>/sandboxes/<id>`: hostname, hosts, resolv.conf.
     pub fn root_dir(&self, id: &PodId) -> PathBuf {
         self.0.config.root.join("sandboxes").join(id.as_str())

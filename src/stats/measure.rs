@@ -151,13 +151,9 @@ impl Inner {
         self.trees.get_or_init(Trees::mounted)
     }
 
-    /// In a virtual machine, the node's cgroup is the machine's and not the container's. A handler that is configured
-    /// no longer is taken for the usual kind.
+    /// In a virtual machine, the node's cgroup is the machine's and not the container's.
     pub fn is_of_this_kernel(&self, pod: &PodId) -> bool {
-        let sandboxes = self.containers.sandboxes();
-        let Some(sandbox) = sandboxes.entry(pod.as_str()) else { return true };
-        let facts = sandbox.facts();
-        sandboxes.handlers().find(&facts.metadata.runtime_handler).map_or(true, |handler| handler.is_runc())
+        self.containers.is_of_this_kernel(pod)
     }
 
     fn container(&self, container: Arc<Container>, foreign: &Foreign) -> ContainerStats {

@@ -19,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         an_empty_command_is_refused,
         a_command_in_a_container_with_a_terminal;
     cridge only:
+        more_commands_at_once_than_a_shim_keeps_track_of,
         output_is_cut_to_what_the_kubelet_takes,
         a_grandchild_that_holds_the_pipe_does_not_hang_it,
         a_stop_ends_the_commands_too,
@@ -88,6 +89,21 @@ async fn many_commands_at_once(t: Test) {
     let outputs = futures::future::join_all(scripts.iter().map(|script| app.sh(script))).await;
     for (number, output) in outputs.iter().enumerate() {
         assert_eq!(*output, number.to_string());
+    }
+}
+
+/// 1.6's shim forgets some of their ends.
+async fn more_commands_at_once_than_a_shim_keeps_track_of(t: Test) {
+    let app = t.pod().run().await.container("app").start().await;
+    let commands = (0..40).map(|number| {
+        let (app, script) = (app.clone(), format!("echo {number}; exit {number}"));
+        async move { app.try_exec(&["sh", "-c", &script], 0).await }
+    });
+    for (number, output) in futures::future::join_all(commands).await.into_iter().enumerate() {
+        match output {
+            Ok(output) => assert_eq!((output.stdout, output.code), (format!("{number}\n"), number as i32)),
+            Err(status) => assert!(status.message().contains("does not tell how"), "{status:?}"),
+        }
     }
 }
 
