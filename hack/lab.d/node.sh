@@ -24,14 +24,14 @@ stop_daemon() {
 gone() { ! kill -0 "$1" 2>/dev/null || [ "$(ps -o stat= -p "$1" | cut -c 1)" = Z ]; }
 
 containerd_up() {
-    [ $# -ge 2 ] || die "usage: hack/lab containerd-up DIR RELEASE [--cri on|off] [--runc 1.1|1.5] [--criu on|off]"
+    [ $# -ge 2 ] || die "usage: hack/lab containerd-up DIR RELEASE [--cri on|off] [--runc 1.1|1.5] [--criu on|off|FOLDER]"
     local dir=$1 release=$2 cri=off runc=1.5 criu=on version path
     shift 2
     while [ $# -gt 0 ]; do
         case "$1 ${2:-}" in
             "--cri on" | "--cri off") cri=$2 ;;
             "--runc 1.1" | "--runc 1.5") runc=$2 ;;
-            "--criu on" | "--criu off") criu=$2 ;;
+            "--criu on" | "--criu off" | "--criu /"*) criu=$2 ;;
             *) die "containerd-up: not understood: $*" ;;
         esac
         shift 2
@@ -50,10 +50,10 @@ containerd_up() {
     esac >"$dir/containerd.toml"
     # The shim, runc and CRIU are looked for on PATH first.
     path=$CACHE/containerd/$release/bin:$CACHE/runc/$runc:$PATH
-    if [ "$criu" = on ]; then
-        criu
-        path=$CACHE/criu/bin:$path
-    fi
+    case $criu in
+        on) criu && path=$CACHE/criu/bin:$path ;;
+        /*) path=$criu:$path ;;
+    esac
     daemon "$dir/containerd" env PATH="$path" \
         "$CACHE/containerd/$release/bin/containerd" --config "$dir/containerd.toml"
     settle 30 answers "$dir" "$release" "$cri" ||

@@ -77,6 +77,21 @@ impl Containers {
         work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
     }
 
+    /// Takes the state of containers at one moment, each into its folder, laid out as an archive is.
+    ///
+    /// # Errors
+    /// All of them run on then; what was written stays for the caller to remove.
+    pub async fn capture(&self, wanted: Vec<Wanted>, patience: &Patience) -> Result<(), ContainerError> {
+        let mut containers: Vec<_> = wanted.iter().map(|one| one.container.clone()).collect();
+        // In one order, so that no two captures wait for each other.
+        containers.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut alone = Vec::new();
+        for container in &containers {
+            alone.push(patience.bound(async { Ok(container.checkpointing.lock().await) }).await?);
+        }
+        self.take(wanted, patience).await
+    }
+
     /// Whether a container, as it is now, can be checkpointed.
     pub async fn may_checkpoint(&self, container: &Container) -> Result<(), ContainerError> {
         container.facts().state.running().map_err(|source| container.denied(source))?;
@@ -87,7 +102,7 @@ impl Containers {
 
     /// Takes the state of containers at one moment, each into its folder. The caller has them to itself (`checkpointing`),
     /// and removes the folders when this fails.
-    pub(super) async fn take(&self, wanted: Vec<Wanted>, patience: &Patience) -> Result<(), ContainerError> {
+    async fn take(&self, wanted: Vec<Wanted>, patience: &Patience) -> Result<(), ContainerError> {
         let lease = LeaseId::new(self.inner().accounts.fresh_name());
         let containerd = &self.inner().containerd;
         let Some(first) = wanted.first().map(|first| first.container.clone()) else { return Ok(()) };

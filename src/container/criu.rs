@@ -18,15 +18,21 @@ impl Containers {
     /// # Errors
     /// [`ContainerError::CannotCheckpoint`], with what is missing.
     pub async fn can_checkpoint(&self, sandbox: &Sandbox, handler: &Handler) -> Result<(), ContainerError> {
+        if sandbox.users()?.is_some() {
+            let why = "runc restores no process into a pod's user namespace".to_owned();
+            return Err(ContainerError::CannotCheckpoint { why });
+        }
+        self.can_checkpoint_with(handler).await
+    }
+
+    /// The same of a handler, whatever the pod.
+    pub async fn can_checkpoint_with(&self, handler: &Handler) -> Result<(), ContainerError> {
         let cannot = |why: String| ContainerError::CannotCheckpoint { why };
         if !handler.runtime.is_runc() {
             return Err(cannot(format!(
                 "runtime handler {:?} cannot do it, only those of type io.containerd.runc.v2 can",
                 handler.name
             )));
-        }
-        if sandbox.users()?.is_some() {
-            return Err(cannot("runc restores no process into a pod's user namespace".into()));
         }
         let version = self.criu_version().await.map_err(cannot)?;
         if version < OLDEST {

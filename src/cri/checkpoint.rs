@@ -6,9 +6,12 @@ use std::time::Duration;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use super::deadline::given;
 use super::runtime::{RuntimeService, id, seconds};
 use crate::container::Patience;
 use crate::field;
+use crate::id::ContainerId;
+use crate::pod;
 use crate::proto::cri;
 
 /// What a checkpoint may take where nobody says: less than the two minutes that kubelets give the call, so that they
@@ -20,16 +23,42 @@ const CLEAR_AWAY: Duration = Duration::from_secs(5);
 impl RuntimeService {
     pub(super) async fn checkpoint(
         &self,
-        metadata: &MetadataMap,
+        metadata: MetadataMap,
         request: cri::CheckpointContainerRequest,
     ) -> Result<cri::CheckpointContainerResponse, Status> {
         let asked = seconds("timeout", request.timeout)?;
         field::required_path("location", &request.location)?;
         let container = self.containers.find(id("container_id", &request.container_id)?)?;
         let asked = (!asked.is_zero()).then_some(asked);
-        let (patience, _guard) = Patience::new(limit(asked, deadline(metadata)));
+        let (patience, _guard) = Patience::new(limit(asked, given(&metadata.into_headers())));
         self.containers.checkpoint(container, PathBuf::from(request.location), patience).await?;
         Ok(cri::CheckpointContainerResponse {})
+    }
+
+    pub(super) async fn pod_checkpoint(
+        &self,
+        metadata: MetadataMap,
+        request: cri::CheckpointPodRequest,
+    ) -> Result<cri::CheckpointPodResponse, Status> {
+        id("pod_sandbox_id", &request.pod_sandbox_id)?;
+        let (patience, _guard) = Patience::new(limit(None, given(&metadata.into_headers())));
+        pod::checkpoint(&self.containers, request, patience).await?;
+        Ok(cri::CheckpointPodResponse {})
+    }
+
+    pub(super) async fn pod_restore(
+        &self,
+        metadata: MetadataMap,
+        request: cri::RestorePodRequest,
+    ) -> Result<cri::RestorePodResponse, Status> {
+        let (patience, _guard) = Patience::new(limit(None, given(&metadata.into_headers())));
+        let made = pod::restore(&self.containers, request, patience).await?;
+        let restored =
+            |(name, id): (String, ContainerId)| cri::RestoredContainer { name, container_id: id.to_string() };
+        Ok(cri::RestorePodResponse {
+            pod_sandbox_id: made.id.to_string(),
+            restored_containers: made.containers.into_iter().map(restored).collect(),
+        })
     }
 }
 
@@ -43,39 +72,9 @@ fn limit(asked: Option<Duration>, deadline: Option<Duration>) -> Duration {
     }
 }
 
-/// The caller's deadline (gRPC over HTTP/2, "Timeout"): at most eight digits and a unit.
-fn deadline(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let value: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
-    match unit {
-        "H" => Some(Duration::from_secs(value * 3600)),
-        "M" => Some(Duration::from_secs(value * 60)),
-        "S" => Some(Duration::from_secs(value)),
-        "m" => Some(Duration::from_millis(value)),
-        "u" => Some(Duration::from_micros(value)),
-        "n" => Some(Duration::from_nanos(value)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_callers_deadline_is_read() {
-        let read = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().unwrap());
-            deadline(&metadata)
-        };
-        assert_eq!(read("1500m"), Some(Duration::from_millis(1500)));
-        assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        for bad in ["", "S", "5", "5x", "123456789S", "-1S"] {
-            assert_eq!(read(bad), None, "{bad:?}");
-        }
-    }
 
     #[test]
     fn time_is_left_to_clear_away() {

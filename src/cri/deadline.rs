@@ -66,7 +66,7 @@ where
 }
 
 /// `TimeoutValue TimeoutUnit` of gRPC over HTTP/2; None where there is none, or none that can be read.
-fn given(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn given(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -354,7 +354,20 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         request: Request<cri::CheckpointContainerRequest>,
     ) -> Reply<cri::CheckpointContainerResponse> {
         let (metadata, _, request) = request.into_parts();
-        Ok(Response::new(self.checkpoint(&metadata, request).await?))
+        Ok(Response::new(self.checkpoint(metadata, request).await?))
+    }
+
+    async fn checkpoint_pod(
+        &self,
+        request: Request<cri::CheckpointPodRequest>,
+    ) -> Reply<cri::CheckpointPodResponse> {
+        let (metadata, _, request) = request.into_parts();
+        Ok(Response::new(self.pod_checkpoint(metadata, request).await?))
+    }
+
+    async fn restore_pod(&self, request: Request<cri::RestorePodRequest>) -> Reply<cri::RestorePodResponse> {
+        let (metadata, _, request) = request.into_parts();
+        Ok(Response::new(self.pod_restore(metadata, request).await?))
     }
 
     async fn container_stats(

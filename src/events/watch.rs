@@ -107,8 +107,9 @@ async fn catch_up(followers: &Followers) -> Result<EventStream, Lost> {
     containers.sandboxes().handlers().learn_features(containerd).await;
     images.reload().await?;
     recovery::load(containers, containerd).await?;
-    recovery::compare(containers, containerd).await?;
+    // First: a shim that is at work on a checkpoint tells nothing of its tasks.
     containers.end_stale_checkpoints().await;
+    recovery::compare(containers, containerd).await?;
     Ok(events)
 }
 

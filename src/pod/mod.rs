@@ -1,19 +1,42 @@
-//! What concerns a whole pod: its containers and its sandbox go down together.
+//! What concerns a whole pod: its containers and its sandbox go down together, are checkpointed at one moment, and
+//! restored together or not at all.
 
+mod checkpoint;
+mod restore;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::future::join_all;
 
 use crate::container::{ContainerError, Containers};
 use crate::error::{Errors, Kind};
+use crate::field::FieldError;
 use crate::id::PodId;
 use crate::sandbox::{Sandbox, SandboxError};
 
-/// A pod's way down failed.
+pub use checkpoint::checkpoint;
+pub use restore::{RestoredPod, restore};
+
+/// Something with a whole pod failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PodError {
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    #[error(transparent)]
+    Invalid(#[from] FieldError),
+    #[error("{field} cannot be restored")]
+    Restore { field: String, source: Box<ContainerError> },
+    #[error("{path} is not a pod's checkpoint that can be restored: {why}", path = path.display())]
+    NotACheckpoint { path: PathBuf, why: String },
+    #[error("cannot {action} {path}", path = path.display())]
+    File { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("{error}; undoing it failed as well: {undo}")]
+    Undo { error: Box<PodError>, undo: Box<PodError> },
+    #[error("work on pod {id} was broken off by a bug: {why}")]
+    Panicked { id: PodId, why: String },
     #[error("cannot {action} the containers of pod {id}")]
     Containers { action: &'static str, id: PodId, source: Errors },
 }
@@ -23,7 +46,11 @@ impl PodError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Sandbox(source) => source.kind(),
-            Self::Containers { .. } => Kind::Internal,
+            Self::Container(source) => source.kind(),
+            Self::Restore { source, .. } => source.kind(),
+            Self::Invalid(_) | Self::NotACheckpoint { .. } => Kind::InvalidArgument,
+            Self::Undo { error, .. } => error.kind(),
+            Self::Containers { .. } | Self::File { .. } | Self::Panicked { .. } => Kind::Internal,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::image::Image;
 use crate::linux::{netns, userns};
 use crate::proto::cri;
 use crate::spec::{self, PauseSpec, UserNamespace};
-use crate::state::{SANDBOX_METADATA_TYPE, SandboxMetadata};
+use crate::state::{SANDBOX_METADATA_TYPE, SandboxMetadata, Taken};
 use crate::time::Timestamp;
 
 /// The label by which cAdvisor, `ctr` users and recovery tell sandboxes from containers (contract §2).
@@ -34,6 +34,19 @@ impl Sandboxes {
     ///
     /// The work outlives a caller that goes away; its result waits for the repeat of the call.
     pub async fn run(&self, request: cri::RunPodSandboxRequest) -> Result<PodId, SandboxError> {
+        self.run_or_join(request).await.map(|made| made.id)
+    }
+
+    /// Runs a sandbox that nobody else has asked for: the caller may remove it again.
+    pub async fn run_alone(&self, request: cri::RunPodSandboxRequest) -> Result<PodId, SandboxError> {
+        let made = self.run_or_join(request).await?;
+        if made.joined {
+            return Err(SandboxError::NameTaken(Taken { name: made.name, holder: made.id.to_string() }));
+        }
+        Ok(made.id)
+    }
+
+    async fn run_or_join(&self, request: cri::RunPodSandboxRequest) -> Result<Made, SandboxError> {
         let config = crate::field::required("config", request.config.as_ref())?;
         let checked = check::check(config)?;
         let users = UserNamespace::of_pod(config).map_err(SandboxError::Spec)?;
@@ -45,8 +58,17 @@ impl Sandboxes {
         let name = checked.name.clone();
         let plan =
             Plan { sandboxes: self.clone(), id: id.clone(), config: config.clone(), handler, checked, users };
-        Ok(self.inner().making.make(&name, request, id, plan.carry_out()).await?)
+        let made = self.inner().making.make(&name, request, id.clone(), plan.carry_out()).await?;
+        Ok(Made { joined: made != id, id: made, name })
     }
+}
+
+/// A sandbox that runs now.
+struct Made {
+    id: PodId,
+    name: String,
+    /// Another request was making it already.
+    joined: bool,
 }
 
 /// One run: everything that is decided before anything is made.

@@ -8,7 +8,9 @@ use k8s_cri::v1::ContainerState;
 use tonic::{Code, Status};
 
 use crate::cases;
-use crate::harness::{Case, Container, ContainerBuilder, Pod, Test, code_of, until};
+use crate::harness::{
+    Case, Container, ContainerBuilder, Criu, NodeOptions, Pod, Test, code_of, request, until,
+};
 
 pub fn cases() -> Vec<Case> {
     cases!["checkpoint":;
@@ -19,6 +21,14 @@ pub fn cases() -> Vec<Case> {
         a_location_must_be_a_place_for_a_file,
         a_config_that_contradicts_the_checkpoint_is_refused,
         what_is_no_checkpoint_is_refused_and_leaves_nothing,
+        a_terminal_is_restored,
+        a_paused_container_is_checkpointed_and_stays_paused,
+        processes_that_share_the_pods_are_restored,
+        what_criu_cannot_take_is_told_in_its_words,
+        without_criu_it_is_a_failed_precondition,
+        the_timeout_is_kept_and_nothing_is_left,
+        a_container_that_a_killed_daemon_held_goes_on,
+        old_runc_does_it_too,
     ]
 }
 
@@ -35,7 +45,7 @@ pub async fn counts_beyond(container: &Container, number: u64) {
     until(format!("it counts beyond {number}"), || async { (count(container) > number).then_some(()) }).await;
 }
 
-async fn try_checkpoint(container: &Container, location: &Path, timeout: i64) -> Result<(), Status> {
+pub async fn try_checkpoint(container: &Container, location: &Path, timeout: i64) -> Result<(), Status> {
     let request = cri::CheckpointContainerRequest {
         container_id: container.id.clone(),
         location: location.display().to_string(),
@@ -254,9 +264,16 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing(t: Test) {
     counts_beyond(&app, 1).await;
     let whole = t.folder().join("whole.tar");
     checkpoint(&app, &whole).await;
-    let mut delete = Command::new("tar");
-    delete.arg("--delete").arg("--file").arg(&whole).arg("checkpoint/core-1.img");
-    assert!(delete.status().unwrap().success());
+    let unpacked = t.folder().join("unpacked");
+    std::fs::create_dir(&unpacked).unwrap();
+    let tar = |arguments: &[&str]| {
+        let mut tar = Command::new("tar");
+        let done = tar.arg("--directory").arg(&unpacked).arg("--file").arg(&whole).args(arguments).status();
+        assert!(done.unwrap().success());
+    };
+    tar(&["--extract"]);
+    std::fs::remove_file(unpacked.join("checkpoint/core-1.img")).unwrap();
+    tar(&["--create", "."]);
     let broken = out_of(&pod, "broken", &whole).create().await;
     let refused = broken.try_start().await.unwrap_err();
     assert!(refused.message().contains("CRIU says"), "{refused:?}");
@@ -271,4 +288,137 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing(t: Test) {
             .await,
     );
     assert_eq!(again, Code::FailedPrecondition, "{text}");
+}
+
+async fn a_terminal_is_restored(t: Test) {
+    let pod = t.pod().run().await;
+    let app = pod.container("app").shell(COUNTER).with(|config| config.tty = true).start().await;
+    counts_beyond(&app, 3).await;
+    let archive = t.folder().join("app.tar");
+    let before = count(&app);
+    checkpoint(&app, &archive).await;
+    counts_beyond(&app, before + 3).await;
+    let again = out_of(&pod, "again", &archive).with(|config| config.tty = true).start().await;
+    counts_beyond(&again, before + 3).await;
+    let first = again.log().iter().find_map(|line| line.text.parse::<u64>().ok()).unwrap();
+    assert!(first > before, "{first} {before}");
+}
+
+/// What containerd says of a task.
+async fn is_paused(container: &Container) -> bool {
+    use containerd_client::services::v1::{GetRequest, tasks_client::TasksClient};
+    let mut tasks = TasksClient::new(container.pod.node.containerd());
+    let get = GetRequest { container_id: container.id.clone(), ..Default::default() };
+    let task = tasks.get(request(get)).await.expect("a task").into_inner().process.expect("a process");
+    task.status() == containerd_client::types::v1::Status::Paused
+}
+
+async fn a_paused_container_is_checkpointed_and_stays_paused(t: Test) {
+    use containerd_client::services::v1::{PauseTaskRequest, ResumeTaskRequest, tasks_client::TasksClient};
+    let pod = t.pod().run().await;
+    let app = pod.container("app").shell(COUNTER).start().await;
+    counts_beyond(&app, 3).await;
+    let mut tasks = TasksClient::new(t.node().containerd());
+    tasks.pause(request(PauseTaskRequest { container_id: app.id.clone() })).await.expect("paused");
+    let archive = t.folder().join("app.tar");
+    checkpoint(&app, &archive).await;
+    assert!(is_paused(&app).await, "as it was found");
+    tasks.resume(request(ResumeTaskRequest { container_id: app.id.clone() })).await.expect("resumed");
+    let before = count(&app);
+    counts_beyond(&app, before + 3).await;
+    let again = out_of(&pod, "again", &archive).start().await;
+    counts_beyond(&again, 3).await;
+}
+
+async fn processes_that_share_the_pods_are_restored(t: Test) {
+    let pod = t.pod().shared_pids().run().await;
+    let app = pod.container("app").shell(COUNTER).start().await;
+    counts_beyond(&app, 3).await;
+    let archive = t.folder().join("app.tar");
+    let before = count(&app);
+    checkpoint(&app, &archive).await;
+    // Their numbers are those that they had: free in a pod of its own.
+    let pod = t.pod().shared_pids().run().await;
+    let again = out_of(&pod, "again", &archive).start().await;
+    counts_beyond(&again, before + 3).await;
+}
+
+async fn what_criu_cannot_take_is_told_in_its_words(t: Test) {
+    let pod = t.pod().run().await;
+    let app = pod.container("app").shell(&format!("{CONNECTED}; {COUNTER}")).start().await;
+    counts_beyond(&app, 3).await;
+    let archive = t.folder().join("app.tar");
+    let refused = try_checkpoint(&app, &archive, 0).await.unwrap_err();
+    assert!(refused.message().contains("CRIU says: "), "{refused:?}");
+    assert!(refused.message().contains("onnected TCP socket"), "{refused:?}");
+    let before = count(&app);
+    counts_beyond(&app, before + 3).await;
+    assert_eq!(names_in(t.folder()).iter().filter(|name| name.extension().is_some()).count(), 0);
+}
+
+/// A connection to oneself, open for ever.
+pub const CONNECTED: &str =
+    "nc -l -p 999 >/dev/null </dev/zero & sleep 0.3; sleep 3600 | nc 127.0.0.1 999 >/dev/null & sleep 0.3";
+
+async fn without_criu_it_is_a_failed_precondition(t: Test) {
+    let node = t.own_node(NodeOptions { criu: Criu::Absent, ..Default::default() }).await;
+    let pod = t.pod_on(&node).run().await;
+    let app = pod.container("app").start().await;
+    let archive = t.folder().join("app.tar");
+    let refused = try_checkpoint(&app, &archive, 0).await.unwrap_err();
+    let text = "checkpoints cannot be made or restored on this node: there is no criu on containerd's PATH: install CRIU";
+    assert_eq!((refused.code(), refused.message()), (Code::FailedPrecondition, text));
+    assert!(!archive.exists());
+}
+
+async fn the_timeout_is_kept_and_nothing_is_left(t: Test) {
+    let node = t.own_node(NodeOptions { criu: Criu::Stuck, ..Default::default() }).await;
+    let pod = t.pod_on(&node).run().await;
+    let app = pod.container("app").shell(COUNTER).start().await;
+    counts_beyond(&app, 3).await;
+    let archive = t.folder().join("app.tar");
+    let late = try_checkpoint(&app, &archive, 1).await.unwrap_err();
+    assert_eq!((late.code(), late.message()), (Code::DeadlineExceeded, "it was not done within 1s"));
+    assert!(!is_paused(&app).await, "it runs when the call has ended");
+    let before = count(&app);
+    counts_beyond(&app, before + 3).await;
+    assert!(!archive.exists());
+    let [root, _] = node.server_dirs();
+    assert_eq!(names_in(&root.join("containers").join(&app.id)), [PathBuf::from("status")]);
+}
+
+async fn a_container_that_a_killed_daemon_held_goes_on(t: Test) {
+    let node = t.own_node(NodeOptions { criu: Criu::Stuck, ..Default::default() }).await;
+    let pod = t.pod_on(&node).run().await;
+    let app = pod.container("app").shell(COUNTER).start().await;
+    counts_beyond(&app, 3).await;
+    let archive = t.folder().join("app.tar");
+    let asked = tokio::spawn({
+        let (app, archive) = (app.clone(), archive.clone());
+        async move { try_checkpoint(&app, &archive, 0).await }
+    });
+    let [root, _] = node.server_dirs();
+    let folder = root.join("containers").join(&app.id);
+    let dumping = folder.join("checkpoint/checkpoint/descriptors.json");
+    until("it is held, and the dump has begun", || async { dumping.exists().then_some(()) }).await;
+    node.end(rustix::process::Signal::KILL).await;
+    asked.await.unwrap().unwrap_err();
+    node.start().await;
+    let before = count(&app);
+    counts_beyond(&app, before + 3).await;
+    assert!(!is_paused(&app).await);
+    assert_eq!(names_in(&folder), [PathBuf::from("status")]);
+}
+
+async fn old_runc_does_it_too(t: Test) {
+    let node = t.own_node(NodeOptions { old_runc: true, ..Default::default() }).await;
+    let pod = t.pod_on(&node).run().await;
+    let app = pod.container("app").shell(COUNTER).start().await;
+    counts_beyond(&app, 3).await;
+    let archive = t.folder().join("app.tar");
+    let before = count(&app);
+    checkpoint(&app, &archive).await;
+    counts_beyond(&app, before + 3).await;
+    let again = out_of(&pod, "again", &archive).start().await;
+    counts_beyond(&again, before + 3).await;
 }

@@ -22,6 +22,7 @@ mod logs;
 mod namespaces;
 mod play;
 mod pod;
+mod pod_checkpoint;
 mod restart;
 mod security;
 mod serve;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         handlers::cases(),
         container::cases(),
         checkpoint::cases(),
+        pod_checkpoint::cases(),
         security::cases(),
         devices::cases(),
         exec::cases(),

@@ -173,6 +173,12 @@ impl ContainerBuilder {
         Ok(Container { id, config: self.config.clone(), pod: self.pod.clone() })
     }
 
+    /// A container that came to be in another way, by its id.
+    pub async fn known(&self, id: &str) -> Container {
+        self.pod.test.made(&self.pod.node, id).await;
+        Container { id: id.into(), config: self.config.clone(), pod: self.pod.clone() }
+    }
+
     /// CreateContainer.
     #[track_caller]
     pub fn create(&self) -> impl Future<Output = Container> {

@@ -16,7 +16,7 @@ pub use client::{assert_field, code_of, request};
 pub use container::{Container, ContainerBuilder, Output, Shell};
 pub use lab::{Lab, runc};
 pub use leaks::anywhere as left_anywhere;
-pub use node::{Node, NodeOptions};
+pub use node::{Criu, Node, NodeOptions};
 pub use pod::{Pod, PodBuilder};
 pub use trial::{Case, Kind, Test, on_cridge, release_trials};
 pub use wait::until;

@@ -23,6 +23,19 @@ pub struct NodeOptions {
     /// Known failure: containerd loses a shim whose start is broken off with the call (by the death of cridge), and
     /// nobody ends that yet. It has no task, no mount and no folder; on such a node it is overlooked.
     pub loses_shims: bool,
+    pub criu: Criu,
+    /// runc 1.1 in place of 1.5.
+    pub old_runc: bool,
+}
+
+/// The CRIU that containerd finds.
+#[derive(Clone, Copy, Default)]
+pub enum Criu {
+    #[default]
+    There,
+    Absent,
+    /// It tells its version, and never ends a dump.
+    Stuck,
 }
 
 /// A node that runs.
@@ -34,6 +47,8 @@ pub struct Node {
     /// Of the pods: the first three numbers and a dot.
     pub subnet: String,
     cache: PathBuf,
+    criu: Criu,
+    old_runc: bool,
     /// None between a stop and the next start, and where containerd's own CRI is tested.
     server: Mutex<Option<Child>>,
     cri: Channel,
@@ -57,6 +72,8 @@ impl Node {
             subnet: subnet.trim_end_matches("0/24").to_owned(),
             server: Mutex::new(None),
             loses_shims: options.loses_shims,
+            criu: options.criu,
+            old_runc: options.old_runc,
             dir,
             release,
             bridge,
@@ -190,7 +207,33 @@ impl Node {
     /// Starts containerd, and waits until it answers.
     pub fn start_containerd(&self) {
         let cri = if on_cridge() { "off" } else { "on" };
-        hack_lab(&["containerd-up", text(&self.dir), &self.release, "--cri", cri]);
+        let criu = match self.criu {
+            Criu::There => "on".to_owned(),
+            Criu::Absent => "off".to_owned(),
+            Criu::Stuck => text(&self.stuck_criu()).to_owned(),
+        };
+        let runc = if self.old_runc { "1.1" } else { "1.5" };
+        let place = text(&self.dir);
+        hack_lab(&["containerd-up", place, &self.release, "--cri", cri, "--criu", &criu, "--runc", runc]);
+    }
+
+    /// A folder with a CRIU that hangs once it is to dump.
+    fn stuck_criu(&self) -> PathBuf {
+        let folder = self.dir.join("stuck");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let real = self.cache.join("criu/bin/criu");
+        // runc asks for the version in the same way; the third time, it means it.
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = swrk ] || exec {real} \"$@\"\nif [ -e {folder}/asked ]; then exec sleep 60; fi\n\
+             touch {folder}/asked\nexec {real} \"$@\"\n",
+            real = real.display(),
+            folder = folder.display(),
+        );
+        let path = folder.join("criu");
+        std::fs::write(&path, script).expect("a script");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path, executable).expect("a script");
+        folder
     }
 
     /// Starts containerd with its own CRI plugin active.

@@ -109,6 +109,12 @@ impl PodBuilder {
         Ok(Pod { id, config: self.config.clone(), test: self.test.clone(), node: self.node.clone() })
     }
 
+    /// A pod that came to be in another way, by its id.
+    pub async fn known(&self, id: &str) -> Pod {
+        self.test.made(&self.node, id).await;
+        Pod { id: id.into(), config: self.config.clone(), test: self.test.clone(), node: self.node.clone() }
+    }
+
     /// RunPodSandbox.
     #[track_caller]
     pub fn run(&self) -> impl Future<Output = Pod> {
