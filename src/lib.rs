@@ -17,6 +17,7 @@ pub mod network;
 pub mod play;
 pub mod pod;
 pub mod proto;
+pub mod quantity;
 pub mod recovery;
 pub mod registry;
 pub mod sandbox;

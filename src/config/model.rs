@@ -57,6 +57,10 @@ pub struct RuntimeConfig {
     pub device_ownership_from_security_context: bool,
     pub enable_cdi: bool,
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Classes of block I/O, in goresctrl's format.
+    pub blockio_config_file: Option<PathBuf>,
+    pub ignore_blockio_not_enabled_errors: bool,
+    pub ignore_rdt_not_enabled_errors: bool,
 }
 
 /// One runtime handler (a RuntimeClass' `handler`).
@@ -254,6 +258,9 @@ impl Default for RuntimeConfig {
             device_ownership_from_security_context: false,
             enable_cdi: true,
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
+            blockio_config_file: None,
+            ignore_blockio_not_enabled_errors: false,
+            ignore_rdt_not_enabled_errors: false,
         }
     }
 }

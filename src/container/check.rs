@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::ContainerError;
 use crate::field::{self, FieldError};
 use crate::proto::cri;
 use crate::signal::Signal;
@@ -44,16 +43,6 @@ pub(super) fn check(config: &cri::ContainerConfig) -> Result<(), FieldError> {
         }
     }
     Ok(())
-}
-
-/// Refuses what this runtime does not do yet: left out in silence, it would be a lie.
-pub(super) fn refuse_undone(config: &cri::ContainerConfig) -> Result<(), ContainerError> {
-    const UNDONE: [&str; 2] = ["io.kubernetes.cri.blockio-class", "io.kubernetes.cri.rdt-class"];
-    let not_yet = |field: String| Err(ContainerError::NotYet { field });
-    match config.annotations.keys().find(|key| UNDONE.iter().any(|undone| key.starts_with(undone))) {
-        Some(key) => not_yet(format!("config.annotations[{key:?}]")),
-        None => Ok(()),
-    }
 }
 
 /// Modes that exist; what follows from them is the spec's to decide.

@@ -28,7 +28,6 @@ impl Containers {
     pub async fn create(&self, request: cri::CreateContainerRequest) -> Result<ContainerId, ContainerError> {
         let config = crate::field::required("config", request.config.as_ref())?;
         check::check(config)?;
-        check::refuse_undone(config)?;
         let sandbox = self.sandboxes().find(&request.pod_sandbox_id)?;
         sandbox.pause_pid()?;
         let id = ContainerId::generate();
@@ -45,7 +44,6 @@ impl Containers {
     ) -> Result<ContainerId, ContainerError> {
         let config = crate::field::required("config", request.config.as_ref())?;
         check::check(config)?;
-        check::refuse_undone(config)?;
         let sandbox = self.sandboxes().find(&request.pod_sandbox_id)?;
         sandbox.pause_pid()?;
         let id = ContainerId::generate();

@@ -44,8 +44,6 @@ pub enum ContainerError {
     /// The word is the kubelet's: it looks for it at the beginning of a failed creation (k8s.io/cri-api pkg/errors).
     #[error("ImageVolumeMountFailed: {field}: {why}")]
     ImageVolume { field: String, why: String },
-    #[error("{field}: not supported yet")]
-    NotYet { field: String },
     #[error("cannot make the container's spec")]
     Spec(#[source] SpecError),
     #[error("cannot {step} of container {id}")]
@@ -115,7 +113,6 @@ impl ContainerError {
             Self::Archive { source: ArchiveFlaw::Unwritable { .. }, .. } => Kind::Internal,
             Self::Archive { .. } => Kind::InvalidArgument,
             Self::CallerGone => Kind::Cancelled,
-            Self::NotYet { .. } => Kind::Unimplemented,
             Self::Spec(source) => source.kind(),
             Self::Containerd { source, .. } | Self::Dump { source, .. } | Self::Restore { source, .. } => {
                 match source.kind() {

@@ -11,7 +11,7 @@
 //!            hold.rs · criu.rs · dumps.rs · changes.rs · layer.rs · archive.rs · agreement.rs, as long as patience.rs lasts
 //! exec.rs    ExecSync    session.rs  Exec    attach.rs  Attach    leftover.rs  commands whose cridge went away
 //! mounts.rs  what the config's mounts and devices are on this host
-//! cdi.rs     devices of vendors' files
+//! cdi.rs     devices of vendors' files    classes.rs  block I/O and RDT
 //! state.rs   what may follow what         store.rs   what is known of every container, by id
 //! ```
 //!
@@ -25,6 +25,7 @@ mod cdi;
 mod changes;
 mod check;
 mod checkpoint;
+mod classes;
 mod create;
 mod criu;
 mod dumps;

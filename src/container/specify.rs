@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxBlockIo, Spec};
 
 use super::accounts::Accounts;
 use super::create::Plan;
 use super::error::blocking;
 use super::mounts::MountedImage;
 use super::volumes::{self, Volume};
-use super::{ContainerError, Containers, cdi, mounts};
+use super::{ContainerError, Containers, cdi, classes, mounts};
 use crate::config::RuntimeConfig;
 use crate::linux::{apparmor, device};
 use crate::proto::cri::{self, NamespaceMode};
@@ -22,6 +22,8 @@ pub(super) struct Looked {
     devices: Vec<PreparedDevice>,
     host_devices: Vec<device::DeviceNode>,
     cdi: Vec<CdiEdits>,
+    block_io: Option<LinuxBlockIo>,
+    rdt_class: Option<String>,
     seccomp_profile: Option<Vec<u8>>,
 }
 
@@ -58,7 +60,7 @@ impl Plan {
     /// Asks the host, off the runtime's threads, about what the config names.
     pub(super) async fn look(&self, images: Vec<MountedImage>) -> Result<Looked, ContainerError> {
         let (id, config, handler) = (self.id.clone(), self.config.clone(), self.handler.clone());
-        let runtime = self.containers.inner().config.runtime.clone();
+        let (pod, runtime) = (self.pod_config.clone(), self.containers.inner().config.runtime.clone());
         let look = move || {
             let host_devices = if wants_host_devices(&config, &handler) {
                 let failed = |source| ContainerError::Linux {
@@ -75,6 +77,8 @@ impl Plan {
                 devices: mounts::devices(&config)?,
                 host_devices,
                 cdi: cdi::edits(&config, &runtime)?,
+                block_io: classes::block_io(&config, &pod, &runtime)?,
+                rdt_class: classes::rdt(&config, &pod, &runtime)?,
                 seccomp_profile: seccomp_profile(&config, &runtime)?,
             })
         };
@@ -110,6 +114,8 @@ impl Plan {
             devices: looked.devices,
             host_devices: looked.host_devices,
             cdi: looked.cdi,
+            block_io: looked.block_io,
+            rdt_class: looked.rdt_class,
             passwd: accounts.passwd.as_deref(),
             group: accounts.group.as_deref(),
             sandbox_dir: &sandboxes.root_dir(&self.sandbox.id),

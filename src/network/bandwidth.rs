@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::quantity;
+use crate::quantity;
 
 const INGRESS: &str = "kubernetes.io/ingress-bandwidth";
 const EGRESS: &str = "kubernetes.io/egress-bandwidth";

@@ -19,7 +19,6 @@ mod plugin;
 mod pod;
 mod pod_lock;
 mod pod_result;
-mod quantity;
 mod result;
 mod template;
 mod version;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Config as ImageConfig;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxBlockIo, LinuxIntelRdt, LinuxNamespaceType, Spec};
 
 use super::base::{self, Draft};
 use super::cdi::{self, CdiEdits};
@@ -63,6 +63,9 @@ pub struct ContainerSpec<'a> {
     pub host_devices: Vec<DeviceNode>,
     /// What the CDI devices of the config ask for, in their order.
     pub cdi: Vec<CdiEdits>,
+    /// The config's classes, where it names some.
+    pub block_io: Option<LinuxBlockIo>,
+    pub rdt_class: Option<String>,
     /// /etc/passwd and /etc/group of the image; `None` where there is none.
     pub passwd: Option<&'a str>,
     pub group: Option<&'a str>,
@@ -191,6 +194,14 @@ fn set_resources(draft: &mut Draft, input: &ContainerSpec<'_>) -> Result<(), Spe
         let wanted = Wanted { at, resources: wanted, runtime: input.runtime, node: input.node };
         wanted.apply(&mut draft.resources)?;
         draft.process.set_oom_score_adj(Some(wanted.oom_score_adj()?));
+    }
+    if let Some(block_io) = &input.block_io {
+        draft.resources.set_block_io(Some(block_io.clone()));
+    }
+    if let Some(class) = &input.rdt_class {
+        let mut rdt = LinuxIntelRdt::default();
+        rdt.set_clos_id(Some(class.clone()));
+        draft.linux.set_intel_rdt(Some(rdt));
     }
     let path = base::cgroups_path(input.pod_config, input.handler, input.id.as_str())?;
     draft.linux.set_cgroups_path(Some(path.into()));

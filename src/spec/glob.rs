@@ -25,7 +25,7 @@ impl Token {
 }
 
 /// Whether all of `name` fits the pattern.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     parse(pattern).is_some_and(|tokens| fits(&tokens, &name.chars().collect::<Vec<_>>()))
 }
 

@@ -7,6 +7,7 @@ mod annotations;
 mod base;
 mod caps;
 mod cdi;
+mod classes;
 mod container;
 mod devices;
 mod error;
@@ -31,8 +32,10 @@ mod view;
 
 pub use base::cgroups_path;
 pub use cdi::{CdiEdits, CdiName, Document as CdiDocument, wanted as cdi_wanted};
+pub use classes::{BlockIoClasses, Class, ClassKind, class_of};
 pub use container::{ContainerSpec, PreparedDevice, PreparedMount, container};
 pub use error::SpecError;
+pub use glob::matches as glob;
 pub use lsm::DEFAULT_APPARMOR_PROFILE;
 pub use namespaces::UserNamespace;
 pub use pause::{PauseSpec, pause};

@@ -1,4 +1,4 @@
-//! Devices of vendors' files (CDI), as a container has them.
+//! Devices of vendors' files (CDI) and classes of block I/O and RDT, as a container has them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +16,8 @@ pub fn cases() -> Vec<Case> {
         a_changed_file_counts_at_once,
         devices_that_cannot_be_had,
         devices_that_are_switched_off,
+        classes_that_the_node_has_not,
+        a_class_of_block_io_is_in_the_spec,
     ]
 }
 
@@ -152,4 +154,47 @@ async fn devices_that_are_switched_off(t: Test) {
     assert_eq!(error.code(), Code::FailedPrecondition, "{error:?}");
     assert!(error.message().contains("enable_cdi"), "{error:?}");
     pod.container("app").start().await;
+}
+
+async fn classes_that_the_node_has_not(t: Test) {
+    let pod = t.pod().run().await;
+    // The tests' nodes have no resctrl.
+    for (key, word) in
+        [("io.kubernetes.cri.rdt-class", "RDT"), ("io.kubernetes.cri.blockio-class", "blockio_config_file")]
+    {
+        let app =
+            pod.container("app").with(|config| drop(config.annotations.insert(key.into(), "gold".into())));
+        let error = refused(&app).await;
+        assert_eq!(error.code(), Code::FailedPrecondition, "{error:?}");
+        assert!(error.message().contains(key) && error.message().contains(word), "{error:?}");
+    }
+    let key = "rdt.resources.beta.kubernetes.io/container.app";
+    let pod = t.pod().with(|config| drop(config.annotations.insert(key.into(), "gold".into()))).run().await;
+    let error = refused(&pod.container("app")).await;
+    assert!(error.message().contains(key), "{error:?}");
+    pod.container("other").start().await;
+}
+
+async fn a_class_of_block_io_is_in_the_spec(t: Test) {
+    let configure = |dir: &Path, config: &mut String| {
+        let file = dir.join("blockio.yaml");
+        std::fs::write(&file, "Classes:\n  slow:\n  - Devices: [/dev/no-such-disk]\n    Weight: 50\n")
+            .unwrap();
+        set(config, &format!("blockio_config_file = {file:?}\nignore_rdt_not_enabled_errors = true"));
+    };
+    let node = t.own_node(NodeOptions { configure: Some(configure), ..Default::default() }).await;
+    let pod = t.pod_on(&node).run().await;
+    let of = |class: &str| {
+        let class = class.to_owned();
+        pod.container("app").with(|config| {
+            config.annotations.insert("io.kubernetes.cri.blockio-class".into(), class);
+            config.annotations.insert("io.kubernetes.cri.rdt-class".into(), "gold".into());
+        })
+    };
+    let error = refused(&of("fast")).await;
+    assert!(error.message().contains("fast") && error.message().contains("slow"), "{error:?}");
+    let app = of("slow").start().await;
+    let spec = app.spec().await;
+    assert!(spec["linux"]["resources"]["blockIO"].is_object(), "{spec}");
+    assert!(spec["linux"]["intelRdt"].is_null(), "{spec}");
 }

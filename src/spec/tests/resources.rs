@@ -75,3 +75,18 @@ fn resources_that_cannot_be_are_refused() {
         bench.refused(&format!("config.linux.resources.{field}"));
     }
 }
+
+#[test]
+fn classes_are_in_the_spec() {
+    let mut bench = Bench::new();
+    let linux = |bench: &Bench| bench.container().unwrap()["linux"].clone();
+    assert_eq!(
+        (&linux(&bench)["intelRdt"], &linux(&bench)["resources"]["blockIO"]),
+        (&Value::Null, &Value::Null)
+    );
+    let mut block_io = oci_spec::runtime::LinuxBlockIo::default();
+    block_io.set_weight(Some(80));
+    (bench.block_io, bench.rdt_class) = (Some(block_io), Some("gold".into()));
+    assert_eq!(linux(&bench)["resources"]["blockIO"], json!({"weight": 80}));
+    assert_eq!(linux(&bench)["intelRdt"], json!({"closID": "gold"}));
+}

@@ -5,7 +5,7 @@ const MAX_DIGITS: usize = 18;
 
 /// The value, rounded up to a whole number as `Quantity.Value` does; `None` when the text is no quantity, negative,
 /// or longer than any sensible one.
-pub(super) fn parse(text: &str) -> Option<u128> {
+pub fn parse(text: &str) -> Option<u128> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
