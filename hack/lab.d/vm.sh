@@ -36,11 +36,27 @@ vm_settings() {
     local root=$1
     echo vm >"$root/etc/hostname"
     printf '127.0.0.1 localhost vm\n::1 localhost\n' >"$root/etc/hosts"
-    cat >"$root/etc/fstab" <<'FSTAB'
-LABEL=system / ext4 defaults 0 0
-LABEL=payload /payload ext4 defaults 0 0
-FSTAB
+    echo 'LABEL=system / ext4 defaults 0 0' >"$root/etc/fstab"
     mkdir "$root/payload"
+    # The disk and the ports are looked for here: udev's names for them may come late.
+    install -m 755 /dev/stdin "$root/usr/local/sbin/payload" <<'SCRIPT'
+#!/bin/bash
+port() {
+    local name
+    # The driver may come late as well.
+    until name=$(grep -lx "$1" /sys/class/virtio-ports/*/name 2>/dev/null | cut -d / -f 5) &&
+        [ -n "$name" ] && [ -c "/dev/$name" ]; do
+        sleep 0.1
+    done
+    echo "/dev/$name"
+}
+output=$(port output)
+exec >"$output" 2>&1
+rc=0
+mount -L payload /payload && /payload/start || rc=$?
+echo "$rc" >"$(port status)"
+exec systemctl poweroff --force --force >/dev/null
+SCRIPT
     # A first boot's work, and profiles of programs that are not here: seconds each, emulated.
     echo 5f0c7fd3a0a54b0c8f3ff6c5a2a3a3f0 >"$root/etc/machine-id"
     touch "$root"/{etc,var}/.updated
@@ -49,15 +65,10 @@ FSTAB
     cat >"$root/etc/systemd/system/payload.service" <<'UNIT'
 [Unit]
 Description=What this machine was started for
-RequiresMountsFor=/payload
 After=multi-user.target
 [Service]
 Type=exec
-ExecStart=/payload/start
-ExecStopPost=/bin/sh -c 'echo "$$EXIT_STATUS" >/dev/virtio-ports/status; exec systemctl poweroff --force --force'
-StandardInput=null
-StandardOutput=file:/dev/virtio-ports/output
-StandardError=inherit
+ExecStart=/usr/local/sbin/payload
 Environment=HOME=/root
 Delegate=yes
 KillMode=process
