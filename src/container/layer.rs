@@ -40,13 +40,20 @@ pub fn write_layer(folder: &Path, limit: u64) -> Result<Option<WrittenLayer>, Ar
         Some(file) => decompressed(file).map_err(ArchiveFlaw::Unreadable)?,
         None => Box::new(io::empty()),
     };
-    let joined = changes::join(&deleted, &mut diff, &mut layer).and_then(|()| layer.flush());
+    let joined = changes::join(&deleted, &mut diff, &mut layer);
+    let joined = joined.and_then(|()| layer.write_all(&nobody_elses())).and_then(|()| layer.flush());
     if layer.size > limit {
         return Err(ArchiveFlaw::TooLarge { limit });
     }
     joined.map_err(ArchiveFlaw::Unreadable)?;
     let digest = Digest::new(format!("sha256:{}", hex::encode(layer.sum.finalize())));
     Ok(Some(WrittenLayer { size: layer.size, path, digest }))
+}
+
+/// What stands behind an archive's end is read over, and makes it one of its kind: of two equal layers, the end of one
+/// can take the other's content along (containerd removes a file after its record, and may find it named again).
+fn nobody_elses() -> [u8; 16] {
+    rand::random()
 }
 
 fn read_deleted(path: &Path) -> Result<Vec<String>, ArchiveFlaw> {
@@ -115,6 +122,7 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&diff).unwrap();
         let gzip = gzip.finish().unwrap();
+        let mut digests = Vec::new();
         for diff in [&diff, &gzip] {
             let folder = folder(&[(archive::ROOTFS_DIFF, diff), (archive::DELETED, br#"["/etc/passwd"]"#)]);
             let layer = write_layer(folder.path(), 1 << 20).unwrap().unwrap();
@@ -122,7 +130,9 @@ mod tests {
             assert_eq!(layer.size, bytes.len() as u64);
             assert_eq!(layer.digest.as_str(), format!("sha256:{}", hex::encode(Sha256::digest(&bytes))));
             assert!(bytes.starts_with(b"etc/.wh.passwd\0"));
+            digests.push(layer.digest);
         }
+        assert_ne!(digests[0], digests[1], "no two are the same");
     }
 
     #[test]

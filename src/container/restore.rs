@@ -261,29 +261,16 @@ impl Plan {
         let unreadable = |source| ContainerError::File { action: "read", path: layer.path.clone(), source };
         let failed = || container.failed("bring the changes into the root");
         let mut file = tokio::fs::File::open(&layer.path).await.map_err(unreadable)?;
-        let mut stored = match leased.write_content(name, &layer.digest, layer.size).await {
-            Ok(writer) => Some(writer),
-            Err(error) if error.is_there_already() => None,
-            Err(error) => return Err(failed()(error)),
-        };
-        if let Some(writer) = &mut stored {
-            let mut buffer = vec![0; PIECE];
-            let mut skip = writer.offset();
-            loop {
-                let read = tokio::io::AsyncReadExt::read(&mut file, &mut buffer).await.map_err(unreadable)?;
-                if read == 0 {
-                    break;
-                }
-                // containerd may have the beginning already.
-                let known = skip.min(read as u64) as usize;
-                skip -= known as u64;
-                let piece = bytes::Bytes::copy_from_slice(&buffer[known..read]);
-                writer.write(piece).await.map_err(failed())?;
+        let mut writer = leased.write_content(name, &layer.digest, layer.size).await.map_err(failed())?;
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let read = tokio::io::AsyncReadExt::read(&mut file, &mut buffer).await.map_err(unreadable)?;
+            if read == 0 {
+                break;
             }
+            writer.write(bytes::Bytes::copy_from_slice(&buffer[..read])).await.map_err(failed())?;
         }
-        if let Some(writer) = stored {
-            writer.commit(&BTreeMap::new()).await.map_err(failed())?;
-        }
+        writer.commit(&BTreeMap::new()).await.map_err(failed())?;
         let applied: Result<(), ContainerdError> = async {
             let key = SnapshotKey::from(&self.id);
             let mounts = leased.snapshot_mounts(&self.handler.snapshotter, &key).await?;

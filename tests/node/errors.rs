@@ -24,7 +24,6 @@ pub fn cases() -> Vec<Case> {
         hostile_containers,
         hostile_ids,
         hostile_images,
-        what_is_not_served_is_unimplemented,
     ]
 }
 
@@ -403,10 +402,4 @@ async fn hostile_images(t: Test) {
         let remove = cri::RemoveImageRequest { image };
         assert_field(&images.remove_image(remove).await.unwrap_err(), "image");
     }
-}
-
-async fn what_is_not_served_is_unimplemented(t: Test) {
-    let mut runtime = t.node().runtime();
-    let request = cri::CheckpointContainerRequest::default();
-    assert_eq!(code_of(runtime.checkpoint_container(request).await).0, Code::Unimplemented);
 }
