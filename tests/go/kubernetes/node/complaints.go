@@ -25,6 +25,7 @@ var everywhere = []Expected{
 	{regexp.MustCompile(`"Skipping pod synchronization".*pleg has yet to be successful`), "it is just starting"},
 	{regexp.MustCompile(`"Version from runtime service failed".*code = Canceled`), "it has lost patience with one of its own clients"},
 	{regexp.MustCompile(`"ExecSync cmd from runtime service failed".*code = FailedPrecondition`), "it probes containers until they have ended"},
+	{regexp.MustCompile(`ErrImagePull: pull QPS exceeded`), "it limits its own pulls, and many pods start at once"},
 	{regexp.MustCompile(`"failed to remove pod init container .*code = NotFound`), "it deletes a container twice, from two of its threads"},
 	{regexp.MustCompile(`"ContainerStatus from runtime service failed".*code = NotFound`), "likewise"},
 }
