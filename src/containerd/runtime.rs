@@ -84,26 +84,25 @@ impl RuntimeSelection {
     /// Options of a task whose process comes out of CRIU's images in that folder, with CRIU's log in `work`: those of
     /// the container and these. None where it is not runc's shim.
     pub fn restoring(&self, images: &Path, work: &Path) -> Option<TypedBlob> {
-        let own = self.options.as_ref().filter(|_| self.is_runc())?;
-        // Our own encoding, or the built-in plugin's of the same message.
-        let mut options = RuncOptions::decode(own.value.as_slice()).ok()?;
-        options.criu_image_path = images.display().to_string();
-        options.criu_work_path = work.display().to_string();
-        Some(TypedBlob { type_url: own.type_url.clone(), value: options.encode_to_vec() })
+        self.runc_options(|options| {
+            options.criu_image_path = images.display().to_string();
+            options.criu_work_path = work.display().to_string();
+        })
     }
-}
 
-impl RuntimeSelection {
     /// The same runtime, with the pipes of its processes owned by `(uid, gid)` of the node: a process in a user
     /// namespace cannot open its own streams again else. Runtimes other than runc's are not told.
     pub fn with_stream_owner(&self, (uid, gid): (u32, u32)) -> Self {
-        let own = |blob: &TypedBlob| {
-            let mut options = RuncOptions::decode(blob.value.as_slice()).ok()?;
-            (options.io_uid, options.io_gid) = (uid, gid);
-            Some(TypedBlob { value: options.encode_to_vec(), ..blob.clone() })
-        };
-        let of_runc = self.options.as_ref().filter(|_| self.name == RUNC_TYPE).and_then(own);
-        Self { name: self.name.clone(), options: of_runc.or_else(|| self.options.clone()) }
+        let owned = self.runc_options(|options| (options.io_uid, options.io_gid) = (uid, gid));
+        Self { name: self.name.clone(), options: owned.or_else(|| self.options.clone()) }
+    }
+
+    /// The options of runc's shim, changed. They are our own encoding, or the built-in plugin's of the same message.
+    fn runc_options(&self, change: impl FnOnce(&mut RuncOptions)) -> Option<TypedBlob> {
+        let own = self.options.as_ref().filter(|_| self.is_runc())?;
+        let mut options = RuncOptions::decode(own.value.as_slice()).ok()?;
+        change(&mut options);
+        Some(TypedBlob { value: options.encode_to_vec(), ..own.clone() })
     }
 }
 
