@@ -23,7 +23,7 @@ var everywhere = []Expected{
 	{regexp.MustCompile(`"Image garbage collection failed once\.`), "it collects before its first look at the disk"},
 	{regexp.MustCompile(`"eviction manager: failed to check if we have separate container filesystem`), "likewise"},
 	{regexp.MustCompile(`"Skipping pod synchronization".*pleg has yet to be successful`), "it is just starting"},
-	{regexp.MustCompile(`"Version from runtime service failed".*code = Canceled`), "it has lost patience with one of its own clients"},
+	{regexp.MustCompile(`code = Canceled desc = context canceled`), "it ends a call of its own: out of patience, or told to stop"},
 	{regexp.MustCompile(`"ExecSync cmd from runtime service failed".*code = FailedPrecondition`), "it probes containers until they have ended"},
 	{regexp.MustCompile(`ErrImagePull: pull QPS exceeded`), "it limits its own pulls, and many pods start at once"},
 	{regexp.MustCompile(`"failed to remove pod init container .*code = NotFound`), "it deletes a container twice, from two of its threads"},
