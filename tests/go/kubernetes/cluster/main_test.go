@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -47,28 +46,7 @@ type cluster struct {
 }
 
 func TestCluster(t *testing.T) {
-	// A short name, for the sockets'.
-	dir, err := os.MkdirTemp("/tmp", "ce")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	// Users of user namespaces are nobody on the way to their files.
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	n, err := node.Up(dir)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(n.Logs())
-		}
-		if err := n.Down(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := node.ForTest(t)
 	control, err := n.NewControlPlane()
 	t.Cleanup(func() {
 		if err := control.Stop(); err != nil {

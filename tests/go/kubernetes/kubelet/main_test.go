@@ -2,7 +2,6 @@
 package kubelet
 
 import (
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,24 +36,7 @@ var provoked = []node.Expected{
 
 // TestKubelet is one node's day: everything on a new kubelet, then what may differ on one that was restarted.
 func TestKubelet(t *testing.T) {
-	// A short name, for the sockets'.
-	dir, err := os.MkdirTemp("/tmp", "ck")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	n, err := node.Up(dir)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(n.Logs())
-		}
-		if err := n.Down(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := node.ForTest(t)
 	k, err := n.NewKubelet(settings)
 	if err != nil {
 		t.Fatal(err)

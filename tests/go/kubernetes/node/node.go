@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -73,6 +74,34 @@ func Up(dir string) (*Node, error) {
 		return node, nil
 	}
 	return node, node.StartCridge()
+}
+
+// ForTest is a node that lasts as long as a test. What its daemons said is part of what a failed one says.
+func ForTest(t *testing.T) *Node {
+	t.Helper()
+	// A short name, for the sockets'.
+	dir, err := os.MkdirTemp("/tmp", "ck")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	// Users of user namespaces are nobody on the way to their files.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Up(dir)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(n.Logs())
+		}
+		if err := n.Down(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // giveAddress gives the machine an address and a default route, as a kubelet expects of a node.
