@@ -150,13 +150,9 @@ where
     T: Send + 'static,
     F: FnOnce(&Path) -> Result<T, LinuxError> + Send + 'static,
 {
-    let object = target.display().to_string();
-    let broken_off = move |why: tokio::task::JoinError| {
-        Err(LinuxError::Call { action: "work on", object, source: std::io::Error::other(why) })
-    };
+    let broken_off = LinuxError::on("work on", &target);
     let blocking = move || {
-        let made = |source| LinuxError::Call { action: "make", object: target.display().to_string(), source };
-        std::fs::create_dir_all(&target).map_err(made)?;
+        std::fs::create_dir_all(&target).map_err(LinuxError::on("make", &target))?;
         let mounted = mounts.iter().try_for_each(|m| mount::mount(&m.kind, &m.source, &target, &m.options));
         let result = mounted.and_then(|()| work(&target));
         mount::unmount_all(&target)?;
@@ -164,5 +160,7 @@ where
         let _ = std::fs::remove_dir(&target);
         result
     };
-    tokio::task::spawn_blocking(blocking).await.unwrap_or_else(broken_off)
+    tokio::task::spawn_blocking(blocking)
+        .await
+        .unwrap_or_else(|why| Err(broken_off(std::io::Error::other(why))))
 }

@@ -46,13 +46,13 @@ pub(super) fn mounts(volumes: &[Volume]) -> impl Iterator<Item = cri::Mount> {
 /// Makes the folders and copies into each what the image has there; nothing outside `root` is followed. Blocking.
 pub(super) fn fill(volumes: &[Volume], root: &Path) -> Result<(), LinuxError> {
     for volume in volumes {
-        fs::create_dir_all(&volume.host_path).map_err(failed("make", &volume.host_path))?;
+        fs::create_dir_all(&volume.host_path).map_err(LinuxError::on("make", &volume.host_path))?;
         let source = Path::new(&volume.container_path);
         let Some(fd) = rootfs::open(root, source, OFlags::RDONLY)? else { continue };
         // Through the open descriptor: the name may lead through links.
         let opened = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-        if fs::metadata(&opened).map_err(failed("look at", source))?.is_dir() {
-            copy_folder(&opened, &volume.host_path).map_err(failed("copy", source))?;
+        if fs::metadata(&opened).map_err(LinuxError::on("look at", source))?.is_dir() {
+            copy_folder(&opened, &volume.host_path).map_err(LinuxError::on("copy", source))?;
         }
     }
     Ok(())
@@ -86,11 +86,6 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
 fn copy_owner_and_mode(metadata: &fs::Metadata, to: &Path) -> io::Result<()> {
     std::os::unix::fs::chown(to, Some(metadata.uid()), Some(metadata.gid()))?;
     fs::set_permissions(to, fs::Permissions::from_mode(metadata.mode() & 0o7777))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LinuxError {
-    let object = path.display().to_string();
-    move |source| LinuxError::Call { action, object, source }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ impl LinuxError {
     }
 
     /// Wraps the failure of `action` on a path, for `map_err`.
-    pub(super) fn on<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
+    pub fn on<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self + use<E> {
         let object = path.display().to_string();
         move |source| Self::Call { action, object, source: source.into() }
     }

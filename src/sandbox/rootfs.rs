@@ -45,7 +45,7 @@ impl Rootfs {
         state: PathBuf,
     ) -> Result<Self, LinuxError> {
         let Some(users) = users else { return Ok(Self { mounts, state: None }) };
-        let object = users.display().to_string();
+        let broken_off = LinuxError::on("map the layers' ids by", &users);
         let show = move || {
             let plan = plan(mounts, &views(&state))?;
             if plan.views.is_empty() {
@@ -53,7 +53,7 @@ impl Rootfs {
             }
             // What a killed process may have left.
             Self::unmount(&state)?;
-            let users = File::open(&users).map_err(call("open the user namespace", &users))?;
+            let users = File::open(&users).map_err(LinuxError::on("open the user namespace", &users))?;
             let shown = plan
                 .views
                 .iter()
@@ -63,11 +63,9 @@ impl Rootfs {
                 Err(error) => Self::unmount(&state).and(Err(error)),
             }
         };
-        let broken_off = |why| {
-            let source = std::io::Error::other(why);
-            Err(LinuxError::Call { action: "map the layers' ids by", object, source })
-        };
-        tokio::task::spawn_blocking(show).await.unwrap_or_else(broken_off)
+        tokio::task::spawn_blocking(show)
+            .await
+            .unwrap_or_else(|why| Err(broken_off(std::io::Error::other(why))))
     }
 
     /// Takes the views away: the rootfs is mounted now, or will not be.
@@ -94,7 +92,7 @@ pub fn give_to_root(mounts: &[SnapshotMount], users: &UserNamespace) -> Result<(
     for upper in upper {
         let (uid, gid) = (users.ids.uids.outside, users.ids.gids.outside);
         std::os::unix::fs::lchown(upper, Some(uid), Some(gid))
-            .map_err(call("give to the pod's root", Path::new(upper)))?;
+            .map_err(LinuxError::on("give to the pod's root", Path::new(upper)))?;
     }
     Ok(())
 }
@@ -143,11 +141,6 @@ fn plan(mounts: Vec<SnapshotMount>, folder: &Path) -> Result<Plan, LinuxError> {
     };
     let mounts = mounts.into_iter().map(&mut map).collect::<Result<_, _>>()?;
     Ok(Plan { views, mounts })
-}
-
-fn call(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LinuxError {
-    let object = path.display().to_string();
-    move |source| LinuxError::Call { action, object, source }
 }
 
 #[cfg(test)]
