@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::Finding;
 use super::containerd::Seen;
-use super::runtime::is_executable;
 use crate::containerd::Plugin;
+use crate::linux::process::is_executable;
 
 /// Where NRI starts plugins from, and their settings (containerd, docs/NRI.md).
 const NRI_PLUGINS: &str = "/opt/nri/plugins";

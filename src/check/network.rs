@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::Finding;
-use super::runtime::is_executable;
 use crate::config::{NetworkConfig, RuntimeConfig};
 use crate::error::{Kind, chain};
+use crate::linux::process::is_executable;
 use crate::network::{Networks, load_template};
 
 const NAME: &str = "pod network";

@@ -1,7 +1,6 @@
 //! Handlers: their options, their shims and their runtimes, looked for where containerd would.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Finding;
@@ -9,6 +8,7 @@ use super::containerd::Seen;
 use crate::config::{CgroupDriver, Config, HandlerConfig};
 use crate::containerd::RuntimeSelection;
 use crate::linux::cgroup::{self, CgroupMode};
+use crate::linux::process::{self, is_executable};
 
 /// The shim type whose runtime is runc, or one that behaves as runc does.
 const RUNC_TYPE: &str = "io.containerd.runc.v2";
@@ -70,10 +70,7 @@ fn shim_name(runtime_type: &str) -> Option<String> {
 
 /// containerd's PATH and its own folder.
 fn search_path(pid: i32) -> Vec<PathBuf> {
-    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let variables = environment.split(|byte| *byte == 0);
-    let path = variables.filter_map(|variable| variable.strip_prefix(b"PATH=")).next().unwrap_or_default();
-    let mut places: Vec<_> = std::env::split_paths(&*String::from_utf8_lossy(path)).collect();
+    let mut places = process::search_path(pid).unwrap_or_default();
     if let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) {
         places.extend(program.parent().map(Path::to_owned));
     }
@@ -102,10 +99,6 @@ fn program(what: &'static str, program: &Path, places: &[PathBuf]) -> Finding {
             Finding::fail(what, text, format!("install {}", program.display()))
         }
     }
-}
-
-pub(super) fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 fn cgroups(mode: CgroupMode, controllers: &[String]) -> Finding {
@@ -174,6 +167,8 @@ fn word(driver: Option<CgroupDriver>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::super::Outcome;
     use super::*;
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{ContainerError, Containers};
 use crate::error::chain;
-use crate::linux::process;
 use crate::sandbox::{Handler, Sandbox};
 
 /// Checkpoints of containers in a pod need its external namespaces, and their restores other security labels.
@@ -45,9 +44,8 @@ impl Containers {
     }
 
     async fn criu_version(&self) -> Result<(u32, u32), String> {
-        let server = self.inner().containerd.server_pid().await.map_err(|error| error.to_string())?;
-        let path = process::environment(server, "PATH").map_err(|error| chain(&error))?.unwrap_or_default();
-        let Some(criu) = process::find_program("criu", &path) else {
+        let found = self.inner().containerd.find_program("criu").await;
+        let Some(criu) = found.map_err(|error| chain(&error))? else {
             return Err("there is no criu on containerd's PATH: install CRIU".into());
         };
         let name = criu.display();

@@ -12,6 +12,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::id::LeaseId;
+use crate::linux::{LinuxError, process};
 
 /// How long containerd may take to accept a connection: on a unix socket it does so at once, or is stuck.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -73,10 +74,23 @@ impl Containerd {
     ///
     /// # Errors
     /// The connection's; `Unsupported` where the peer is in a PID namespace that this process does not see.
-    pub async fn server_pid(&self) -> Result<i32, std::io::Error> {
-        let connect = UnixStream::connect(&self.connection.socket);
-        let stream = tokio::time::timeout(CONNECT_DEADLINE, connect).await??;
-        stream.peer_cred()?.pid().filter(|pid| *pid > 0).ok_or_else(|| std::io::ErrorKind::Unsupported.into())
+    pub async fn server_pid(&self) -> Result<i32, LinuxError> {
+        let socket = &self.connection.socket;
+        let ask = async {
+            let stream = tokio::time::timeout(CONNECT_DEADLINE, UnixStream::connect(socket)).await??;
+            let pid = stream.peer_cred()?.pid().filter(|pid| *pid > 0);
+            pid.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::Unsupported))
+        };
+        ask.await.map_err(LinuxError::on("find the process behind", socket))
+    }
+
+    /// A program as shims find it, who inherit containerd's PATH; `None` where it is not there.
+    ///
+    /// # Errors
+    /// Those of [`Containerd::server_pid`], and where its environment cannot be read.
+    pub async fn find_program(&self, name: &str) -> Result<Option<PathBuf>, LinuxError> {
+        let folders = process::search_path(self.server_pid().await?)?;
+        Ok(process::find_program(name, &folders))
     }
 
     /// The socket in an error's text.

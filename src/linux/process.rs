@@ -71,22 +71,32 @@ impl OomScore {
 }
 
 /// A variable of another process' environment, as it was at its start; `None` where it is not set.
-pub fn environment(pid: i32, name: &str) -> Result<Option<String>, LinuxError> {
-    let path = format!("/proc/{pid}/environ");
-    let bytes =
-        std::fs::read(&path).map_err(|source| LinuxError::Call { action: "read", object: path, source })?;
+fn environment(pid: i32, name: &str) -> Result<Option<String>, LinuxError> {
+    let path = PathBuf::from(format!("/proc/{pid}/environ"));
+    let bytes = fs::read(&path).map_err(LinuxError::on("read", &path))?;
     let value = |entry: &[u8]| {
         Some(String::from_utf8_lossy(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?).into_owned())
     };
     Ok(bytes.split(|byte| *byte == 0).find_map(value))
 }
 
-/// The first file of that name in the folders of a PATH; a name with a `/` is a path itself.
-pub fn find_program(name: &str, path: &str) -> Option<PathBuf> {
+/// The folders where another process looks for programs.
+pub fn search_path(pid: i32) -> Result<Vec<PathBuf>, LinuxError> {
+    let path = environment(pid, "PATH")?.unwrap_or_default();
+    Ok(std::env::split_paths(&path).collect())
+}
+
+/// The first program of that name in these folders; a name with a `/` is a path itself.
+pub fn find_program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name));
     }
-    path.split(':').map(|folder| Path::new(folder).join(name)).find(|candidate| candidate.is_file())
+    folders.iter().map(|folder| folder.join(name)).find(|candidate| is_executable(candidate))
+}
+
+/// Whether it is a file that somebody may run.
+pub fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
 }
 
 /// A folder, known again whatever it is called, even when it is removed.
@@ -141,6 +151,8 @@ fn lives(stat: &[u8]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -168,11 +180,14 @@ mod tests {
     #[test]
     fn a_program_is_the_first_on_the_path() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let path = format!("/nowhere:{}:{}", a.path().display(), b.path().display());
-        assert_eq!(find_program("runc", &path), None);
-        fs::write(b.path().join("runc"), "").unwrap();
-        assert_eq!(find_program("runc", &path), Some(b.path().join("runc")));
-        assert_eq!(find_program("/opt/runc", &path), Some("/opt/runc".into()));
+        let folders = [PathBuf::from("/nowhere"), a.path().to_owned(), b.path().to_owned()];
+        fs::write(a.path().join("runc"), "no program").unwrap();
+        assert_eq!(find_program("runc", &folders), None);
+        let program = b.path().join("runc");
+        fs::write(&program, "").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find_program("runc", &folders), Some(program));
+        assert_eq!(find_program("/opt/runc", &folders), Some("/opt/runc".into()));
     }
 
     #[test]

@@ -56,9 +56,7 @@ pub(super) async fn learn(handler: &Handler, containerd: &Containerd) -> Feature
 /// Runs the binary that the shim would: the one that the options name, looked for on containerd's PATH.
 async fn ask_binary(handler: &Handler, containerd: &Containerd) -> Result<Option<Value>, String> {
     let name = handler.config.options.get("BinaryName").and_then(toml::Value::as_str).unwrap_or("runc");
-    let server = containerd.server_pid().await.map_err(|error| error.to_string())?;
-    let path = process::environment(server, "PATH").map_err(|error| chain(&error))?.unwrap_or_default();
-    let Some(binary) = process::find_program(name, &path) else {
+    let Some(binary) = containerd.find_program(name).await.map_err(|error| chain(&error))? else {
         return Err(format!("there is no {name} on containerd's PATH"));
     };
     let run = tokio::process::Command::new(&binary).arg("features").kill_on_drop(true).output();

@@ -14,11 +14,7 @@ const SHARES_SHIMS: (u32, u32) = (2, 0);
 /// The facts, as far as they can be read. What "all capabilities" and the lowest OOM score are is asked of
 /// containerd's own process: the pods are its children, not ours.
 pub async fn load_facts(containerd: &Containerd) -> Result<NodeFacts, LinuxError> {
-    let pid = containerd.server_pid().await.map_err(|source| LinuxError::Call {
-        action: "find the process of",
-        object: "containerd's socket".into(),
-        source,
-    })?;
+    let pid = containerd.server_pid().await?;
     let containerd_caps = caps::effective(pid)?;
     let oom_score_floor = if containerd_caps.has(MAY_LOWER_OOM_SCORE) {
         LOWEST_OOM_SCORE
