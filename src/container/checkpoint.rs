@@ -18,10 +18,9 @@ use super::hold::Hold;
 use super::patience::{Patience, Patient};
 use super::{Container, ContainerError, Containers, archive, changes, dumps};
 use crate::containerd::{Containerd, ContainerdError, Descriptor};
-use crate::error::chain;
 use crate::field;
 use crate::id::{LeaseId, SnapshotKey};
-use crate::linux::process::FolderIdentity;
+use crate::linux::{file, process::FolderIdentity};
 use crate::time::Timestamp;
 
 /// Should the daemon die, containerd forgets what a checkpoint has it keep after this.
@@ -279,10 +278,7 @@ async fn fetch_changes(
     patience: &Patience,
 ) -> Result<(), ContainerError> {
     let path = folder.join(archive::ROOTFS_DIFF).with_extension("layer");
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ContainerError::File { action: "write", path, source }
-    };
+    let failed = |path: &Path| ContainerError::file("write", path);
     let mut options = tokio::fs::File::options();
     let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path).await;
     let mut file = file.map_err(failed(&path))?;
@@ -333,16 +329,11 @@ async fn pack(
     let work = move || {
         let name = location.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let partial = location.with_file_name(format!(".{name}.{:016x}", rand::random::<u64>()));
-        let failed = |source| ContainerError::File { action: "write", path: location.clone(), source };
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&partial).map_err(failed)?;
-        let packed = archive::pack(&folder, Patient(BufWriter::new(file), patience.clone()))
-            .and_then(|()| fs::rename(&partial, &location));
-        if packed.is_err()
-            && let Err(error) = fs::remove_file(&partial)
-        {
-            tracing::warn!("{} stays: {}", partial.display(), chain(&error));
-        }
+        let packed = file::replace(&location, &partial, 0o600, |file| {
+            archive::pack(&folder, Patient(BufWriter::new(file), patience.clone()))
+        });
         // Of a pack that was broken off, why says more than the write that failed.
+        let failed = ContainerError::file("write", &location);
         packed.map_err(|error| patience.check().err().unwrap_or_else(|| failed(error)))
     };
     blocking(&container.id, work).await

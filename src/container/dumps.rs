@@ -119,5 +119,5 @@ pub(super) fn write_file(path: PathBuf, content: &mut impl io::Read) -> Result<(
         .mode(0o600)
         .open(&path)
         .and_then(|mut file| io::copy(content, &mut file));
-    written.map(drop).map_err(|source| ContainerError::File { action: "write", path, source })
+    written.map(drop).map_err(ContainerError::file("write", &path))
 }

@@ -1,6 +1,6 @@
 //! Why a container operation failed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,12 @@ pub enum ContainerError {
 }
 
 impl ContainerError {
+    /// Wraps the failure of `action` on a file, for `map_err`.
+    pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+
     /// What it means to the caller.
     pub fn kind(&self) -> Kind {
         match self {

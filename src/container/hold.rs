@@ -12,7 +12,7 @@ use super::error::blocking;
 use super::{Container, ContainerError, Containers};
 use crate::containerd::TaskState;
 use crate::error::{Kind, chain};
-use crate::linux::{cgroup, process::FolderIdentity};
+use crate::linux::{cgroup, file, process::FolderIdentity};
 
 /// In a container's root folder; holds the path of the folder that CRIU writes to.
 const MARK: &str = "held";
@@ -125,32 +125,20 @@ impl Containers {
         container: &Container,
         path: PathBuf,
     ) -> Result<(), ContainerError> {
-        let remove = move || match fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(ContainerError::File { action: "remove", path, source })
-            }
-            _ => Ok(()),
-        };
+        let remove = move || file::remove_tree(&path).map_err(ContainerError::file("remove", &path));
         blocking(&container.id, remove).await
     }
 
     async fn mark(&self, container: &Container, images: &Path) -> Result<(), ContainerError> {
         let path = self.root_dir(&container.id).join(MARK);
         let text = images.display().to_string();
-        let write = move || {
-            fs::write(&path, text).map_err(|source| ContainerError::File { action: "write", path, source })
-        };
+        let write = move || fs::write(&path, text).map_err(ContainerError::file("write", &path));
         blocking(&container.id, write).await
     }
 
     async fn unmark(&self, container: &Container) -> Result<(), ContainerError> {
         let path = self.root_dir(&container.id).join(MARK);
-        let remove = move || match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(ContainerError::File { action: "remove", path, source })
-            }
-            _ => Ok(()),
-        };
+        let remove = move || file::remove(&path).map_err(ContainerError::file("remove", &path));
         blocking(&container.id, remove).await
     }
 }

@@ -1,6 +1,6 @@
 //! RemoveContainer, and the undo of a creation that failed: the same way down, each step idempotent.
 
-use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::error::blocking;
 use super::{Container, ContainerError, Containers};
 use crate::error::{Errors, chain};
 use crate::id::SnapshotKey;
-use crate::linux::cgroup;
+use crate::linux::{cgroup, file};
 use crate::sandbox::{Rootfs, end_task, gone_is_fine};
 
 impl Containers {
@@ -72,15 +72,9 @@ impl Containers {
                 let step = "unmount the layers";
                 ContainerError::Linux { step, id, source }
             })?;
-            for path in folders {
-                match std::fs::remove_dir_all(&path) {
-                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                        return Err(ContainerError::File { action: "remove", path, source });
-                    }
-                    _ => {}
-                }
-            }
-            Ok(())
+            let remove =
+                |path: &PathBuf| file::remove_tree(path).map_err(ContainerError::file("remove", path));
+            folders.iter().try_for_each(remove)
         };
         blocking(&container.id, remove).await
     }

@@ -217,8 +217,7 @@ impl Plan {
         let limit = self.containers.inner().config.image.max_layer_bytes;
         let stdin = self.config.stdin && !self.config.tty;
         let unpack = move || {
-            let made = fs::create_dir_all(&folder);
-            made.map_err(|source| ContainerError::File { action: "make", path: folder.clone(), source })?;
+            fs::create_dir_all(&folder).map_err(ContainerError::file("make", &folder))?;
             let flaw = |source| ContainerError::Archive { path: restore.source.path().to_owned(), source };
             restore.source.unpack(&folder, limit).map_err(flaw)?;
             let descriptors = folder.join(archive::IMAGES).join(DESCRIPTORS);
@@ -248,7 +247,7 @@ impl Plan {
             containerd.delete_lease_and_collect(&lease).await.map_err(container.failed("end the lease"));
         let removed = fs::remove_file(&layer.path);
         applied.and(ended)?;
-        removed.map_err(|source| ContainerError::File { action: "remove", path: layer.path, source })
+        removed.map_err(ContainerError::file("remove", &layer.path))
     }
 
     async fn apply_layer(

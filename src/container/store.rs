@@ -324,11 +324,7 @@ impl Containers {
         let dir = self.root_dir(&container.id);
         let id = container.id.clone();
         let write = move || {
-            std::fs::create_dir_all(&dir).map_err(|source| ContainerError::File {
-                action: "make",
-                path: dir.clone(),
-                source,
-            })?;
+            std::fs::create_dir_all(&dir).map_err(ContainerError::file("make", &dir))?;
             file.store(&dir.join("status")).map_err(|source| ContainerError::Status { id, source })
         };
         blocking(&container.id, write).await

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::IoError;
+use crate::linux::file;
 
 /// Paths handed to the shim: `<dir>/<random>/<id>-{stdin,stdout,stderr}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +98,7 @@ impl Fifos {
         folders.dedup();
         let fifos = self.paths().map(|path| (path, remove_fifo(path)));
         let removed: Vec<_> = fifos.collect();
-        let emptied = folders.into_iter().map(|folder| (folder, present(fs::remove_dir(folder))));
+        let emptied = folders.into_iter().map(|folder| (folder, file::remove_folder(folder)));
         removed
             .into_iter()
             .chain(emptied)
@@ -120,15 +121,7 @@ fn remove_fifo(path: &Path) -> io::Result<()> {
             _ => Err(Errno::INVAL),
         }
     };
-    present(remove().map_err(io::Error::from))
-}
-
-/// What is absent needs no removing.
-fn present(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    file::gone_is_fine(remove().map_err(io::Error::from))
 }
 
 #[cfg(test)]

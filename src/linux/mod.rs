@@ -7,6 +7,7 @@ pub mod caps;
 pub mod cgroup;
 pub mod device;
 pub mod error;
+pub mod file;
 pub mod idmap;
 mod link;
 pub mod lock;

@@ -3,7 +3,6 @@
 //! Invariant: a thread that has left the host's namespace ends; none goes back to any pool.
 
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use rand::RngExt as _;
 use rustix::mount::mount_bind;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use super::{LinuxError, link, mount, on_thread};
+use super::{LinuxError, file, link, mount, on_thread};
 
 /// `statfs` type of what /proc/PID/ns/* lead to (include/uapi/linux/magic.h).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
@@ -87,12 +86,7 @@ pub async fn remove(path: &Path) -> Result<(), LinuxError> {
     let target = path.to_owned();
     on_thread("remove the network namespace", path, SMALL_STACK, move || {
         mount::unmount_all(&target)?;
-        match fs::remove_file(&target) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(LinuxError::on("unlink the network namespace", &target)(error))
-            }
-            _ => Ok(()),
-        }
+        file::remove(&target).map_err(LinuxError::on("unlink the network namespace", &target))
     })
     .await?
 }

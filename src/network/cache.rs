@@ -4,9 +4,9 @@
 //! be taken over from, and given back to, the built-in plugin. Written before ADD too, then without a result: a
 //! network that has no file was never asked to attach.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::NetworkError;
 use super::conflist::NetworkList;
+use crate::linux::file;
 
 const KIND: &str = "cniCacheV1";
 
@@ -64,11 +65,9 @@ impl Entry {
         let folder = results(cache_dir);
         let write = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-            let temporary = folder.join(format!(".{}-{}", self.container_id, self.if_name));
-            let mut file =
-                File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
-            fs::rename(&temporary, &path)
+            let sibling = folder.join(format!(".{}-{}", self.container_id, self.if_name));
+            let bytes = serde_json::to_vec(self)?;
+            file::replace(&path, &sibling, 0o600, |file| file.write_all(&bytes))
         };
         write().map_err(|source| NetworkError::Cache { action: "write", path: path.clone(), source })
     }
@@ -81,12 +80,11 @@ impl Entry {
 
 /// Removes a file of the cache; one that is gone is fine.
 pub(super) fn remove_file(path: &Path) -> Result<(), NetworkError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(NetworkError::Cache { action: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
+    file::remove(path).map_err(|source| NetworkError::Cache {
+        action: "remove",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// What the cache tells of one container.

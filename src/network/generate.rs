@@ -1,14 +1,15 @@
 //! A conflist made of a template, on a node that has none: UpdateRuntimeConfig.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use super::conflist::NetworkList;
 use super::error::NetworkError;
 use super::folder;
 use super::template::{PodCidrs, Template};
+use crate::linux::file;
 
 /// As the built-in plugin calls it, so that one does not add to the other's.
 const FILE: &str = "10-containerd-net.conflist";
@@ -39,16 +40,14 @@ pub(super) fn write(template: &Path, folder: &Path, cidrs: &PodCidrs) -> Result<
         move |source| NetworkError::Generate { path, source }
     };
     fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed(folder))?;
-    let file = folder.join(FILE);
+    let path = folder.join(FILE);
     // No name that a look at the folder would take for a network.
     let sibling = folder.join(format!(".{FILE}.{:08x}", rand::random::<u32>()));
-    let replace = || -> io::Result<()> {
-        let mut new = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&sibling)?;
+    file::replace(&path, &sibling, 0o644, |new| {
         new.write_all(conflist.as_bytes())?;
-        new.sync_data()?;
-        fs::rename(&sibling, &file)
-    };
-    replace().inspect_err(|_| drop(fs::remove_file(&sibling))).map_err(failed(&file))
+        new.sync_data()
+    })
+    .map_err(failed(&path))
 }
 
 #[cfg(test)]

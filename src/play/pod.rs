@@ -20,6 +20,7 @@ use super::translate::{self, Node, Start};
 use super::volumes::Volumes;
 use super::{PlayError, logs};
 use crate::error::Kind;
+use crate::linux::file;
 use crate::proto::cri;
 use cri::ContainerState;
 
@@ -410,12 +411,11 @@ impl PodRun {
             self.runtime.remove_pod(&id).await?;
         }
         volumes.remove()?;
-        match std::fs::remove_dir_all(&self.log_folder) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(PlayError::File { action: "delete", path: self.log_folder.clone(), source });
-            }
-            _ => {}
-        }
+        file::remove_tree(&self.log_folder).map_err(|source| PlayError::File {
+            action: "delete",
+            path: self.log_folder.clone(),
+            source,
+        })?;
         self.show.state(&self.pod.name, "removed");
         Ok(())
     }

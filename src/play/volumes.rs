@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::PlayError;
 use super::manifest::{Container, HostAlias, HostPathKind, Pod, Volume, VolumeSource};
-use crate::linux::mount;
+use crate::linux::{file, mount};
 use crate::proto::cri;
 
 /// Mode of an emptyDir: any user of the pod may write (the kubelet's choice).
@@ -144,12 +144,7 @@ impl Volumes {
                 source,
             })?;
         }
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(failed("delete", &self.folder)(error))
-            }
-            _ => Ok(()),
-        }
+        file::remove_tree(&self.folder).map_err(failed("delete", &self.folder))
     }
 }
 

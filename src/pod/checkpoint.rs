@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::PodError;
 use crate::container::{Container, Containers, Patience, Wanted};
 use crate::field::{self, FieldError};
+use crate::linux::file;
 use crate::proto::cri;
 use crate::sandbox::Sandbox;
 
@@ -169,12 +170,8 @@ fn must_be_empty(output: &Path) -> Result<(), PodError> {
 /// Takes away all that was written; the folder is the caller's, and stays.
 async fn empty(output: PathBuf) -> Result<(), PodError> {
     let remove = move || {
-        let gone = |removed: std::io::Result<()>| match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
-        let removed = gone(fs::remove_dir_all(output.join(CONTAINERS)))
-            .and_then(|()| gone(fs::remove_file(output.join(OPTIONS))));
+        let removed =
+            file::remove_tree(&output.join(CONTAINERS)).and_then(|()| file::remove(&output.join(OPTIONS)));
         removed.map_err(|source| PodError::File { action: "empty", path: output, source })
     };
     tokio::task::spawn_blocking(remove)

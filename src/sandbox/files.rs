@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::check::IpcKind;
 use super::{Rootfs, Sandbox, SandboxError, Sandboxes};
 use crate::id::PodId;
-use crate::linux::mount;
+use crate::linux::{file, mount};
 use crate::proto::cri;
 use crate::spec::UserNamespace;
 
@@ -81,15 +81,9 @@ pub(super) fn unmount(sandboxes: &Sandboxes, id: &PodId) -> Result<(), SandboxEr
 
 /// Removes a sandbox' folders. Blocking; call only after [`unmount`].
 pub(super) fn remove(sandboxes: &Sandboxes, id: &PodId) -> Result<(), SandboxError> {
-    for path in [sandboxes.state_dir(id), sandboxes.root_dir(id)] {
-        match std::fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(SandboxError::File { action: "remove", path, source });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+    let failed = |path| move |source| SandboxError::File { action: "remove", path, source };
+    let folders = [sandboxes.state_dir(id), sandboxes.root_dir(id)];
+    folders.into_iter().try_for_each(|path| file::remove_tree(&path).map_err(failed(path)))
 }
 
 /// A resolver configuration (resolv.conf(5)); empty where the config asks for nothing.

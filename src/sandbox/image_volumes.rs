@@ -11,7 +11,7 @@ use super::{Handler, Rootfs, Sandbox, SandboxError, Sandboxes};
 use crate::error::Errors;
 use crate::id::{LeaseId, PodId, SnapshotKey};
 use crate::image::Image;
-use crate::linux::mount;
+use crate::linux::{file, mount};
 
 impl Sandboxes {
     /// The host folder where the image is mounted for this pod.
@@ -75,16 +75,11 @@ impl Sandboxes {
             let removed = self.inner().containerd.remove_snapshot(&snapshotter, &key(target)).await;
             errors.keep(super::gone_is_fine(removed));
         }
-        match std::fs::remove_dir(dir.as_path()) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                errors.keep(Err::<(), _>(SandboxError::File {
-                    action: "remove",
-                    path: dir.to_path_buf(),
-                    source,
-                }));
-            }
-            _ => {}
-        }
+        errors.keep(file::remove_folder(&dir).map_err(|source| SandboxError::File {
+            action: "remove",
+            path: dir.to_path_buf(),
+            source,
+        }));
         errors.into_result().map_err(|source| SandboxError::Teardown { id: sandbox.id.clone(), source })
     }
 

@@ -1,13 +1,13 @@
 //! A container's status file: `<root>/containers/<id>/status`, replaced atomically.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{StateError, json};
+use crate::linux::file;
 use crate::proto::cri;
 use crate::time::Timestamp;
 
@@ -42,7 +42,7 @@ impl ContainerStatusFile {
     /// # Errors
     /// No such file, a torn one, or one that no CRI plugin wrote.
     pub fn load(path: &Path) -> Result<Self, StateError> {
-        let bytes = fs::read(path).map_err(file("read", path))?;
+        let bytes = fs::read(path).map_err(failed("read", path))?;
         Self::from_json(&bytes, path)
     }
 
@@ -53,10 +53,11 @@ impl ContainerStatusFile {
     /// The folder is missing, full or not writable; the sibling is removed.
     pub fn store(&self, path: &Path) -> Result<(), StateError> {
         let sibling = path.with_extension(format!("{:08x}", rand::random::<u32>()));
-        write_new(&sibling, &self.to_json())
-            .map_err(file("write", &sibling))
-            .and_then(|()| fs::rename(&sibling, path).map_err(file("replace", path)))
-            .inspect_err(|_| drop(fs::remove_file(&sibling)))
+        file::replace(path, &sibling, 0o600, |file| {
+            file.write_all(&self.to_json())?;
+            file.sync_data()
+        })
+        .map_err(failed("write", path))
     }
 
     fn to_json(&self) -> Vec<u8> {
@@ -69,12 +70,6 @@ impl ContainerStatusFile {
     }
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_data()
-}
-
-fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     move |source| StateError::File { action, path: path.to_owned(), source }
 }

@@ -124,7 +124,7 @@ fn a_status_that_cannot_be_replaced_leaves_nothing_behind() {
     let folder = dir.path().join("status");
     fs::create_dir(&folder).unwrap();
     let error = ContainerStatusFile::default().store(&folder).unwrap_err();
-    assert!(matches!(error, StateError::File { action: "replace", .. }), "{error}");
+    assert!(matches!(error, StateError::File { action: "write", .. }), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
