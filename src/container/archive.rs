@@ -39,7 +39,7 @@ const MAX_DUMP: u64 = 16 << 20;
 /// Entries of an archive looked at; CRIU writes some ten a process.
 const MAX_ENTRIES: usize = 1 << 20;
 /// How a gzip stream begins.
-pub const GZIP: [u8; 2] = [0x1f, 0x8b];
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// What a checkpoint says of its container.
@@ -113,7 +113,11 @@ fn names_in(folder: &Path) -> io::Result<Vec<std::ffi::OsString>> {
 
 /// Opens an archive, plain or compressed with gzip.
 pub fn open(path: &Path) -> Result<Box<dyn Read + Send>, ArchiveFlaw> {
-    let mut file = File::open(path).map_err(ArchiveFlaw::Unreadable)?;
+    decompressed(File::open(path).map_err(ArchiveFlaw::Unreadable)?)
+}
+
+/// What a file holds, plain or compressed with gzip; read from its beginning.
+pub fn decompressed(mut file: File) -> Result<Box<dyn Read + Send>, ArchiveFlaw> {
     let mut magic = Vec::new();
     Read::by_ref(&mut file).take(4).read_to_end(&mut magic).map_err(ArchiveFlaw::Unreadable)?;
     file.rewind().map_err(ArchiveFlaw::Unreadable)?;

@@ -1,10 +1,9 @@
 //! What an unpacked checkpoint's container changed, made into one layer that containerd takes. Blocks.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read as _, Seek as _, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 
-use flate2::read::GzDecoder;
 use sha2::{Digest as _, Sha256};
 
 use super::archive::{self, ArchiveFlaw};
@@ -37,7 +36,8 @@ pub fn write_layer(folder: &Path, limit: u64) -> Result<Option<WrittenLayer>, Ar
     let file = File::options().write(true).create_new(true).open(&path).map_err(unwritable)?;
     let mut layer = Summed { inner: BufWriter::new(file), sum: Sha256::new(), size: 0, limit };
     let mut diff = match diff {
-        Some(file) => decompressed(file).map_err(ArchiveFlaw::Unreadable)?,
+        // containerd's own archives have the changes compressed.
+        Some(file) => archive::decompressed(file)?,
         None => Box::new(io::empty()),
     };
     let joined = changes::join(&deleted, &mut diff, &mut layer);
@@ -68,14 +68,6 @@ fn read_deleted(path: &Path) -> Result<Vec<String>, ArchiveFlaw> {
         return Err(ArchiveFlaw::TooLarge { limit: MAX_DELETED });
     }
     serde_json::from_slice(&bytes).map_err(|source| ArchiveFlaw::Malformed { name: archive::DELETED, source })
-}
-
-/// containerd's own archives have the changes compressed.
-fn decompressed(mut file: File) -> io::Result<Box<dyn io::Read>> {
-    let mut magic = Vec::new();
-    io::Read::by_ref(&mut file).take(2).read_to_end(&mut magic)?;
-    file.rewind()?;
-    Ok(if magic == archive::GZIP { Box::new(GzDecoder::new(file)) } else { Box::new(file) })
 }
 
 /// A writer that sums up what it writes, and writes no more than so much.
