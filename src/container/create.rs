@@ -26,12 +26,9 @@ impl Containers {
     /// Creates a container in a ready sandbox, or joins the equal request that is doing so; its id (CRI
     /// CreateContainer). The work outlives a caller that goes away; its result waits for the repeat of the call.
     pub async fn create(&self, request: cri::CreateContainerRequest) -> Result<ContainerId, ContainerError> {
-        let config = crate::field::required("config", request.config.as_ref())?;
-        check::check(config)?;
-        let sandbox = self.sandboxes().find(&request.pod_sandbox_id)?;
-        sandbox.pause_pid()?;
+        let (config, sandbox) = self.checked(&request)?;
         let id = ContainerId::generate();
-        let image = &config.image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
+        let image = config.image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
         let restore = self.checkpoint_named(&id, image).await?;
         self.create_with(request, sandbox, id, restore).await
     }
@@ -42,13 +39,22 @@ impl Containers {
         request: cri::CreateContainerRequest,
         folder: PathBuf,
     ) -> Result<ContainerId, ContainerError> {
+        let (_, sandbox) = self.checked(&request)?;
+        let id = ContainerId::generate();
+        let restore = self.look_into(&id, Source::Folder(folder), Asked::Same).await?;
+        self.create_with(request, sandbox, id, Some(restore)).await
+    }
+
+    /// A config that could be, and the sandbox, which is ready.
+    fn checked<'a>(
+        &self,
+        request: &'a cri::CreateContainerRequest,
+    ) -> Result<(&'a cri::ContainerConfig, Arc<Sandbox>), ContainerError> {
         let config = crate::field::required("config", request.config.as_ref())?;
         check::check(config)?;
         let sandbox = self.sandboxes().find(&request.pod_sandbox_id)?;
         sandbox.pause_pid()?;
-        let id = ContainerId::generate();
-        let restore = self.look_into(&id, Source::Folder(folder), Asked::Same).await?;
-        self.create_with(request, sandbox, id, Some(restore)).await
+        Ok((config, sandbox))
     }
 
     async fn create_with(
