@@ -41,11 +41,8 @@ impl Containers {
                 Err(error) => tracing::warn!(container = %container.id, "{}", chain(&error)),
             }
         }
-        if fifos.stdin.is_some()
-            && let Err(error) = containerd.close_stdin(container.id.as_str(), Some(&exec_id)).await
-            && !error.is_not_found()
-        {
-            tracing::debug!(container = %container.id, "{}", chain(&error));
+        if fifos.stdin.is_some() {
+            self.end_input(&container, &exec_id).await;
         }
         let ended = async {
             // An error is containerd's, which may come back.

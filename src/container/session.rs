@@ -110,7 +110,12 @@ impl Containers {
         if terminal {
             return;
         }
-        let closed = self.inner().containerd.close_stdin(container.id.as_str(), Some(&exec_id)).await;
+        self.end_input(&container, &exec_id).await;
+    }
+
+    /// A command reads end of file from now on.
+    pub(super) async fn end_input(&self, container: &Container, exec_id: &str) {
+        let closed = self.inner().containerd.close_stdin(container.id.as_str(), Some(exec_id)).await;
         if let Err(error) = closed
             && !error.is_not_found()
         {
