@@ -115,9 +115,8 @@ impl Containers {
         container: &Container,
         to: i32,
     ) -> Result<Option<Scores>, ContainerError> {
-        let handler = self.sandboxes().find(container.pod.as_str())?.facts().metadata.runtime_handler.clone();
         let ContainerState::Running { pid, .. } = container.facts().state else { return Ok(None) };
-        if !self.sandboxes().handlers().find(&handler)?.is_runc() {
+        if !self.is_of_this_kernel(&container.pod) {
             return Ok(None);
         }
         // Its first process has what it was started with; one that is gone has nothing to change.

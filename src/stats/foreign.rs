@@ -40,7 +40,7 @@ impl Inner {
         }
         let foreign = containers.filter(|container| {
             let runs = matches!(container.facts().state, ContainerState::Running { .. });
-            runs && !self.is_of_this_kernel(&container.pod)
+            runs && !self.containers.is_of_this_kernel(&container.pod)
         });
         foreign.map(|container| container.id.clone()).collect()
     }

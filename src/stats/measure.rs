@@ -137,11 +137,11 @@ impl Inner {
         of_pod
     }
 
-    /// A container's cgroup, while there may be one that tells of it.
+    /// A container's cgroup, while there may be one that tells of it: in a virtual machine, the node's is the machine's.
     pub fn cgroup_of(&self, container: &Container) -> Option<CgroupFolders> {
         let facts = container.facts();
         let may_run = matches!(facts.state, ContainerState::Running { .. } | ContainerState::Unknown { .. });
-        if !may_run || !self.is_of_this_kernel(&container.pod) {
+        if !may_run || !self.containers.is_of_this_kernel(&container.pod) {
             return None;
         }
         self.trees().of(&facts.cgroups_path)
@@ -149,11 +149,6 @@ impl Inner {
 
     fn trees(&self) -> &Trees {
         self.trees.get_or_init(Trees::mounted)
-    }
-
-    /// In a virtual machine, the node's cgroup is the machine's and not the container's.
-    pub fn is_of_this_kernel(&self, pod: &PodId) -> bool {
-        self.containers.is_of_this_kernel(pod)
     }
 
     fn container(&self, container: Arc<Container>, foreign: &Foreign) -> ContainerStats {
