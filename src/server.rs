@@ -32,8 +32,6 @@ use crate::streaming::Streaming;
 
 /// Largest message taken or sent, in bytes: the kubelet's own bound.
 const MAX_MESSAGE: usize = 16 << 20;
-/// What a containerd with CAP_SYS_RESOURCE may give (proc_pid_oom_score_adj(5)).
-const LOWEST_OOM_SCORE: i32 = -1000;
 /// How long calls under way may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
 /// How long the start waits for containerd before it serves without.
@@ -92,12 +90,6 @@ impl Daemon {
         let images = Images::new(config.image.clone(), containerd.clone(), registry);
         let handlers = Handlers::load(config)?;
         let node = load_facts(&containerd).await.context("cannot learn what this node is")?;
-        if node.oom_score_floor > LOWEST_OOM_SCORE {
-            tracing::warn!(
-                "containerd may not give OOM scores below {}: lower ones are raised to it",
-                node.oom_score_floor
-            );
-        }
         let sandboxes = Sandboxes::new(config.clone(), containerd.clone(), images.clone(), handlers, node);
         let containers = Containers::new(config.clone(), containerd.clone(), images.clone(), sandboxes);
         Ok(Self {

@@ -77,7 +77,9 @@ pub async fn watch(followers: Followers, link: watch::Sender<Link>, stop: Cancel
 
 /// Returns only by the loss of the connection.
 async fn follow(followers: &Followers, link: &watch::Sender<Link>) -> Lost {
-    let mut events = match catch_up(followers).await {
+    // At the start the node's facts have just been learnt.
+    let facts = if *link.borrow() == Link::Starting { Facts::Fresh } else { Facts::Stale };
+    let mut events = match catch_up(followers, facts).await {
         Ok(events) => events,
         Err(lost) => return lost,
     };
@@ -92,17 +94,27 @@ async fn follow(followers: &Followers, link: &watch::Sender<Link>) -> Lost {
     }
 }
 
+/// What is known of the node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Facts {
+    Fresh,
+    /// From before the connection was lost.
+    Stale,
+}
+
 /// Subscribes, then compares: what happens in between comes by one way or the other.
-async fn catch_up(followers: &Followers) -> Result<EventStream, Lost> {
+async fn catch_up(followers: &Followers, facts: Facts) -> Result<EventStream, Lost> {
     let Followers { containerd, containers, images } = followers;
     if let Some(plugin) = containerd.cri_plugin().await? {
         return Err(Lost::TwoOwners(plugin));
     }
     containerd.ensure_namespace().await?;
     let events = containerd.subscribe().await?;
-    match sandbox::load_facts(containerd).await {
-        Ok(facts) => containers.sandboxes().set_node(facts),
-        Err(error) => tracing::warn!("the node's facts stay as they were: {}", chain(&error)),
+    if facts == Facts::Stale {
+        match sandbox::load_facts(containerd).await {
+            Ok(facts) => containers.sandboxes().set_node(facts),
+            Err(error) => tracing::warn!("the node's facts stay as they were: {}", chain(&error)),
+        }
     }
     containers.sandboxes().handlers().learn_features(containerd).await;
     images.reload().await?;
