@@ -69,7 +69,7 @@ build_critest() {
     GOFLAGS=-buildvcs=false go test -c -o "$1/critest" sigs.k8s.io/cri-tools/cmd/critest
 }
 
-# kubelet, control_plane: Kubernetes' own, apart, so that the first is there soon.
+# kubelet, control_plane, kubectl: Kubernetes' own, apart, so that the first is there soon.
 kubelet() {
     local place
     place=$(kubernetes kubelet)
@@ -77,12 +77,18 @@ kubelet() {
     point bin/kubelet "$place/kubelet"
 }
 control_plane() {
-    local place program programs=(kube-apiserver kube-controller-manager kube-scheduler)
+    local place program programs=(kube-apiserver kube-controller-manager kube-scheduler kube-proxy)
     place=$(kubernetes control-plane)
     once etcd etcd unpack_etcd
     once "$place" "Kubernetes' control plane (some minutes)" build_kubernetes "${programs[@]}"
     point bin/etcd etcd/etcd
     for program in "${programs[@]}"; do point "bin/$program" "$place/$program"; done
+}
+kubectl() {
+    local place
+    place=$(kubernetes kubectl)
+    once "$place" kubectl build_kubernetes kubectl
+    point bin/kubectl "$place/kubectl"
 }
 kubernetes() { echo "$1/$(fingerprint "$REPO"/tests/go/kubernetes/go.mod "$REPO"/tests/go/kubernetes/go.sum)"; }
 # build_kubernetes INTO PROGRAM...

@@ -206,12 +206,13 @@ JSON
 }
 
 registry_hosts() {
-    [ $# = 2 ] || die "usage: hack/lab hosts DIR PORT"
+    [ $# = 2 ] || [ $# = 3 ] || die "usage: hack/lab hosts DIR PORT [ADDRESS]"
+    local registry=http://${3:-127.0.0.1}:$2
     mkdir -p "$1/certs.d/_default"
     cat >"$1/certs.d/_default/hosts.toml" <<TOML
-server = "http://127.0.0.1:$2"
+server = "$registry"
 
-[host."http://127.0.0.1:$2"]
+[host."$registry"]
 capabilities = ["pull", "resolve"]
 TOML
     echo "$(cd "$1" && pwd)/certs.d"

@@ -18,10 +18,10 @@ build_images() {
 }
 
 registry_up() {
-    [ $# = 2 ] || die "usage: hack/lab registry-up DIR PORT"
+    [ $# = 2 ] || [ $# = 3 ] || die "usage: hack/lab registry-up DIR PORT [ADDRESS]"
     images
     mkdir -p "$1"
-    local dir port=$2
+    local dir port=$2 address=${3:-127.0.0.1}
     dir=$(cd "$1" && pwd)
     if alive "$dir/registry.pid"; then die "a registry runs in $dir already"; fi
     # Not by way of images/now, which another clone of this repository may move.
@@ -33,17 +33,17 @@ storage:
   filesystem: {rootdirectory: $dir/storage, maxthreads: 100}
   delete: {enabled: true}
   maintenance: {uploadpurging: {enabled: false}}
-http: {addr: "127.0.0.1:$port", secret: loopback}
+http: {addr: "$address:$port", secret: loopback}
 YML
     rm -f "$dir/port"
     daemon "$dir/registry" env OTEL_TRACES_EXPORTER=none \
         "$CACHE/programs/usr/bin/docker-registry" serve "$dir/registry.yml"
-    settle 20 find_port "$dir" || { tail -n 5 "$dir/registry.log" >&2; die "the registry did not start; see $dir/registry.log"; }
+    settle 20 find_port "$dir" "$address" || { tail -n 5 "$dir/registry.log" >&2; die "the registry did not start; see $dir/registry.log"; }
     cat "$dir/port"
 }
 find_port() {
     alive "$1/registry.pid" || return 1
-    sed -n 's/.*listening on 127\.0\.0\.1:\([0-9]*\).*/\1/p' "$1/registry.log" | head -n 1 | grep . >"$1/port"
+    sed -n "s/.*listening on $2:\\([0-9]*\\).*/\\1/p" "$1/registry.log" | head -n 1 | grep . >"$1/port"
 }
 
 registry_down() {

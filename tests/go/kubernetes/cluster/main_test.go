@@ -1,9 +1,8 @@
-// Package cluster runs workloads on a whole Kubernetes whose one node's runtime is cridge. hack/e2e runs it.
+// Package cluster runs workloads on a whole Kubernetes whose nodes' runtime is cridge. hack/e2e runs it.
 package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -40,30 +39,19 @@ var provoked = []node.Expected{
 type cluster struct {
 	*testing.T
 	*kubernetes.Clientset
-	node *node.Node
-	rest *rest.Config
-	line *[]string
+	nodes []*node.Member
+	rest  *rest.Config
+	// config is kubectl's.
+	config string
+	line   *[]string
 }
 
+// size is how many nodes there are.
+const size = 3
+
 func TestCluster(t *testing.T) {
-	n := node.ForTest(t)
-	control, err := n.NewControlPlane()
-	t.Cleanup(func() {
-		if err := control.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	kubelet, err := n.NewKubelet(settings)
-	if err == nil {
-		err = kubelet.Start("kubelet", "--kubeconfig", control.Kubeconfig)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var table []string
+	made := node.ClusterForTest(t, size, settings)
+	control := made.Control
 	play := func(name string, run func(*cluster)) {
 		t.Run(name, func(t *testing.T) {
 			var line []string
@@ -72,26 +60,32 @@ func TestCluster(t *testing.T) {
 				if t.Failed() {
 					verdict = "FAILED"
 				}
-				table = append(table, fmt.Sprintf("%-12s %-7s %s", name, verdict, strings.Join(line, " · ")))
+				fmt.Printf("%-12s %-7s %s\n", name, verdict, strings.Join(line, " · "))
 			}()
-			run(&cluster{t, control.Client, n, control.REST, &line})
+			run(&cluster{t, control.Client, made.Nodes, control.REST, control.Kubeconfig, &line})
 		})
 	}
-	play("node", nodeReady)
+	play("nodes", nodesReady)
+	play("cronjob due", cronJob)
 	for _, one := range scenarios {
 		play(one.name, one.run)
 	}
-	play("collection", func(c *cluster) { c.until("dead pods collected", n.Collected) })
-	if err := kubelet.Stop(); err != nil {
-		t.Error(err)
+	play("collection", func(c *cluster) {
+		for _, n := range c.nodes {
+			c.until("dead pods collected on "+n.Name, n.Collected)
+		}
+	})
+	for _, n := range made.Nodes {
+		if err := n.Kubelet.Stop(); err != nil {
+			t.Error(err)
+		}
+		for _, complaint := range n.Kubelet.Complaints(provoked...) {
+			t.Errorf("an error of the runtime in the log of %s's kubelet: %s", n.Name, complaint)
+		}
+		for _, leak := range n.Leaks() {
+			t.Errorf("left behind on %s: %s", n.Name, leak)
+		}
 	}
-	for _, complaint := range kubelet.Complaints(provoked...) {
-		t.Errorf("an error of the runtime in the kubelet's log: %s", complaint)
-	}
-	for _, leak := range n.Leaks() {
-		t.Errorf("left behind: %s", leak)
-	}
-	fmt.Printf("\n%s\n\n", strings.Join(table, "\n"))
 }
 
 // until waits until something is so, and notes in the table how long that took.
@@ -150,21 +144,46 @@ func (c *cluster) unrestarted(app string) {
 	}
 }
 
-func nodeReady(c *cluster) {
-	c.until("ready", func() error {
-		found, err := c.CoreV1().Nodes().Get(context.Background(), node.Name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		for _, condition := range found.Status.Conditions {
-			if condition.Type == v1.NodeReady && condition.Status == v1.ConditionTrue {
-				return nil
-			}
-		}
-		return errors.New("the node is not ready")
-	})
+func nodesReady(c *cluster) {
+	c.until("ready", c.nodesReady)
 	c.until("default service account", func() error {
 		_, err := c.CoreV1().ServiceAccounts(namespace).Get(context.Background(), "default", metav1.GetOptions{})
 		return err
 	})
+}
+
+// nodesReady tells whether all take pods.
+func (c *cluster) nodesReady() error {
+	for _, n := range c.nodes {
+		if err := c.isReady(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isReady tells whether a node takes pods.
+func (c *cluster) isReady(n *node.Member) error {
+	found, err := c.CoreV1().Nodes().Get(context.Background(), n.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	for _, condition := range found.Status.Conditions {
+		if condition.Type == v1.NodeReady && condition.Status == v1.ConditionTrue && len(found.Spec.Taints) == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is not ready: %v", n.Name, found.Status.Conditions)
+}
+
+// on is the node that a pod runs on.
+func (c *cluster) on(pod *v1.Pod) *node.Member {
+	c.Helper()
+	for _, n := range c.nodes {
+		if n.Name == pod.Spec.NodeName {
+			return n
+		}
+	}
+	c.Fatalf("%s is on %q", pod.Name, pod.Spec.NodeName)
+	return nil
 }

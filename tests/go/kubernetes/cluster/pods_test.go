@@ -168,8 +168,9 @@ spec:
     command: [sh, -c, "while sleep 0.1; do echo beat; done"]
     livenessProbe: {exec: {command: ["true"]}, periodSeconds: 1, failureThreshold: 1}
 `)
-	c.ok(c.node.KillCridge())
-	c.ok(c.node.StartCridge())
+	on := c.on(pod)
+	c.ok(on.KillCridge())
+	c.ok(on.StartCridge())
 	c.until("exec again", func() error {
 		_, err := c.exec(pod.Name, "app", "true")
 		return err

@@ -28,7 +28,14 @@ var scenarios = []struct {
 	{"statefulset", statefulSet},
 	{"resize", resize},
 	{"features", features},
+	{"network", network},
+	{"kubectl", kubectlWays},
+	{"drain", drain},
 	{"crash", runtimeCrash},
+	{"upgrade", upgrade},
+	{"power cut", powerCut},
+	{"restart", restart},
+	{"cronjob", cronJobRan},
 }
 
 // parsed is an object out of YAML.
@@ -127,19 +134,24 @@ func (c *cluster) endpoints(service string, count int) error {
 	if len(addresses) != count {
 		return fmt.Errorf("%d endpoints are ready", len(addresses))
 	}
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	for _, address := range addresses {
-		answer, err := client.Get("http://" + address)
-		if err != nil {
-			return err
-		}
-		body, err := io.ReadAll(answer.Body)
-		answer.Body.Close()
-		if err != nil || !strings.Contains(string(body), "Welcome to nginx!") {
-			return fmt.Errorf("%s: %q, %w", address, body, err)
+		if page, err := get("http://" + address); err != nil || !strings.Contains(page, "Welcome to nginx!") {
+			return fmt.Errorf("%s: %q, %w", address, page, err)
 		}
 	}
 	return nil
+}
+
+// get is the page at an address.
+func get(url string) (string, error) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	answer, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	page, err := io.ReadAll(answer.Body)
+	return string(page), err
 }
 
 func daemonSet(c *cluster) {
@@ -166,7 +178,7 @@ spec:
 	c.ok(err)
 	c.until("ready", func() error {
 		found, err := sets.Get(ctx, "agent", metav1.GetOptions{})
-		if err == nil && found.Status.NumberReady != 1 {
+		if err == nil && found.Status.NumberReady != size {
 			err = fmt.Errorf("%d are ready", found.Status.NumberReady)
 		}
 		return err
@@ -210,6 +222,37 @@ spec:
 	c.gone("job")
 }
 
+// cronJob is for every minute; cronJobRan looks whether one has come.
+func cronJob(c *cluster) {
+	_, err := c.BatchV1().CronJobs(namespace).Create(context.Background(), parsed[batchv1.CronJob](c, `
+metadata: {name: cron}
+spec:
+  schedule: "* * * * *"
+  jobTemplate:
+    spec:
+      template:
+        metadata: {labels: {app: cron}}
+        spec:
+          restartPolicy: Never
+          containers:
+          - {name: task, image: "docker.io/library/busybox:latest", imagePullPolicy: IfNotPresent, command: ["true"]}
+`), metav1.CreateOptions{})
+	c.ok(err)
+}
+
+func cronJobRan(c *cluster) {
+	ctx, crons := context.Background(), c.BatchV1().CronJobs(namespace)
+	c.until("ran", func() error {
+		found, err := crons.Get(ctx, "cron", metav1.GetOptions{})
+		if err == nil && found.Status.LastSuccessfulTime == nil {
+			err = fmt.Errorf("its status is %v", found.Status)
+		}
+		return err
+	})
+	c.ok(crons.Delete(ctx, "cron", foreground))
+	c.gone("cron")
+}
+
 func failingJob(c *cluster) {
 	ctx, jobs := context.Background(), c.BatchV1().Jobs(namespace)
 	_, err := jobs.Create(ctx, parsed[batchv1.Job](c, `
@@ -242,8 +285,20 @@ spec:
 	c.gone("failing")
 }
 
+// statefulSet has a volume for each pod, which outlives it.
 func statefulSet(c *cluster) {
 	ctx, sets := context.Background(), c.AppsV1().StatefulSets(namespace)
+	for i := range 3 {
+		_, err := c.CoreV1().PersistentVolumes().Create(ctx, parsed[v1.PersistentVolume](c, fmt.Sprintf(`
+metadata: {name: volume-%d}
+spec:
+  storageClassName: folders
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  hostPath: {path: %s}
+`, i, c.TempDir())), metav1.CreateOptions{})
+		c.ok(err)
+	}
 	_, err := sets.Create(ctx, parsed[appsv1.StatefulSet](c, `
 metadata: {name: db}
 spec:
@@ -258,8 +313,12 @@ spec:
       - name: db
         image: docker.io/library/busybox:latest
         imagePullPolicy: IfNotPresent
-        command: [sh, -c, "hostname > /tmp/name; exec sleep 1000000"]
-        readinessProbe: {exec: {command: [sh, -c, "grep -q ^db-[0-9]$ /tmp/name"]}, periodSeconds: 1}
+        command: [sh, -c, "hostname >> /data/starts; exec sleep 1000000"]
+        readinessProbe: {exec: {command: [sh, -c, "grep -q ^$(hostname)$ /data/starts"]}, periodSeconds: 1}
+        volumeMounts: [{name: data, mountPath: /data}]
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {storageClassName: folders, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 `), metav1.CreateOptions{})
 	c.ok(err)
 	ready := func(replicas int32) func() error {
@@ -286,10 +345,19 @@ spec:
 		}
 		return ready(3)()
 	})
+	starts, err := c.exec("db-1", "db", "cat /data/starts")
+	c.ok(err)
+	if starts != "db-1\ndb-1" {
+		c.Errorf("the volume of db-1 has %q", starts)
+	}
 	_, err = sets.Patch(ctx, "db", types.StrategicMergePatchType, []byte(`{"spec": {"replicas": 1}}`), metav1.PatchOptions{})
 	c.ok(err)
 	c.until("1 left", ready(1))
 	c.unrestarted("db")
 	c.ok(sets.Delete(ctx, "db", foreground))
 	c.gone("db")
+	for i := range 3 {
+		c.ok(c.CoreV1().PersistentVolumeClaims(namespace).Delete(ctx, fmt.Sprintf("data-db-%d", i), metav1.DeleteOptions{}))
+		c.ok(c.CoreV1().PersistentVolumes().Delete(ctx, fmt.Sprintf("volume-%d", i), metav1.DeleteOptions{}))
+	}
 }

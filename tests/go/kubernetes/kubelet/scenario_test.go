@@ -118,7 +118,7 @@ type pod struct {
 // wait for SIGTERM. Containers without an image have busybox; without a command they are idle.
 func (s *scenario) pod(spec string) *pod {
 	s.Helper()
-	p := &pod{scenario: s, file: s.kubelet.Manifest(s.name), name: s.name + "-" + node.Name}
+	p := &pod{scenario: s, file: s.kubelet.Manifest(s.name), name: s.name + "-" + s.node.Name}
 	p.write(spec)
 	s.Cleanup(p.remove)
 	return p

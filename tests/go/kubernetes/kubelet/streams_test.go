@@ -15,8 +15,6 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/util/exec"
-
-	"cridge/tests/kubernetes/node"
 )
 
 // protocols are the ways into a pod: kubectl's of today, and of before.
@@ -24,7 +22,7 @@ var protocols = []string{"websocket", "spdy"}
 
 // path is where the kubelet serves a stream of the pod.
 func (p *pod) url(kind string, parts []string, query url.Values) *url.URL {
-	address, err := url.Parse(node.KubeletURL)
+	address, err := url.Parse(p.kubelet.URL())
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -239,13 +237,13 @@ containers:
   readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
 `)
 	pod := p.ready()
-	for _, address := range []string{"127.0.0.1:8081", node.Address + ":8081", pod.Status.PodIP + ":80"} {
+	for _, address := range []string{"127.0.0.1:8081", s.node.Address + ":8081", pod.Status.PodIP + ":80"} {
 		if err := s.page(address); err != nil {
 			s.Error(err)
 		}
 	}
 	p.remove()
-	if err := s.page(node.Address + ":8081"); err == nil {
+	if err := s.page(s.node.Address + ":8081"); err == nil {
 		s.Error("the node's port leads somewhere when the pod is gone")
 	}
 }

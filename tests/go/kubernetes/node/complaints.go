@@ -22,7 +22,7 @@ var everywhere = []Expected{
 	{regexp.MustCompile(`"PodSandbox from runtime service failed".*podSandboxID=""`), "it asks for the stats of no pod, to see whether that is Unimplemented"},
 	{regexp.MustCompile(`"Image garbage collection failed once\.`), "it collects before its first look at the disk"},
 	{regexp.MustCompile(`"eviction manager: failed to check if we have separate container filesystem`), "likewise"},
-	{regexp.MustCompile(`"Skipping pod synchronization".*pleg has yet to be successful`), "it is just starting"},
+	{regexp.MustCompile(`"Skipping pod synchronization".*(pleg has yet to be successful|status check may not have completed yet)`), "it is just starting"},
 	{regexp.MustCompile(`code = Canceled desc = context canceled`), "it ends a call of its own: out of patience, or told to stop"},
 	{regexp.MustCompile(`"ExecSync cmd from runtime service failed".*code = FailedPrecondition`), "it probes containers until they have ended"},
 	{regexp.MustCompile(`ErrImagePull: pull QPS exceeded`), "it limits its own pulls, and many pods start at once"},

@@ -20,7 +20,7 @@ import (
 // token is everybody's, and may do everything.
 const token = "admin-token"
 
-// A ControlPlane is etcd, an API server, a scheduler and a controller manager, beside the node that they rule.
+// A ControlPlane is etcd, an API server, a scheduler and a controller manager, beside the nodes that they rule.
 type ControlPlane struct {
 	// Kubeconfig is the kubelet's way to the API server.
 	Kubeconfig string
@@ -41,11 +41,12 @@ contexts: [{name: lab, context: {cluster: lab, user: lab}}]
 current-context: lab
 `
 
-// NewControlPlane starts one, and waits until it answers. What it returns with an error has to be stopped, too.
-func (n *Node) NewControlPlane() (*ControlPlane, error) {
-	c := &ControlPlane{dir: filepath.Join(n.Dir, "control")}
+// newControlPlane starts one in a new folder, and waits until it answers. What it returns with an error has to be
+// stopped, too.
+func newControlPlane(dir string) (*ControlPlane, error) {
+	c := &ControlPlane{dir: dir}
 	in := func(name string) string { return filepath.Join(c.dir, name) }
-	server := "https://" + Address + ":6443"
+	server := "https://" + gateway + ":6443"
 	c.Kubeconfig = in("kubeconfig")
 	c.REST = &rest.Config{
 		Host: server, BearerToken: token, QPS: -1,
@@ -77,8 +78,8 @@ func (n *Node) NewControlPlane() (*ControlPlane, error) {
 		_, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(context.Background())
 		return err
 	},
-		"--etcd-servers", "http://127.0.0.1:2379", "--bind-address", Address, "--advertise-address", Address,
-		"--cert-dir", in("certs"), "--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC",
+		"--etcd-servers", "http://127.0.0.1:2379", "--bind-address", gateway, "--advertise-address", gateway,
+		"--cert-dir", in("certs"), "--service-cluster-ip-range", services, "--authorization-mode", "RBAC",
 		"--service-account-issuer", server, "--service-account-key-file", in("sa.pub"),
 		"--service-account-signing-key-file", in("sa.key"), "--token-auth-file", in("tokens.csv"), "--allow-privileged",
 		"--kubelet-preferred-address-types", "InternalIP")

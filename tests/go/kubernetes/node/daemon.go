@@ -18,6 +18,8 @@ type Daemon struct {
 	name    string
 	command *exec.Cmd
 	ended   chan struct{}
+	// entered says that the command only waits for the daemon, its child in a corner.
+	entered bool
 }
 
 // patience is how long a daemon may take to end after it was asked to.
@@ -70,7 +72,7 @@ func (d *Daemon) Stop() error {
 	if d == nil {
 		return nil
 	}
-	_ = d.command.Process.Signal(syscall.SIGTERM)
+	_ = d.signal(syscall.SIGTERM)
 	select {
 	case <-d.ended:
 		return nil
@@ -81,9 +83,18 @@ func (d *Daemon) Stop() error {
 
 // Kill ends it without a word.
 func (d *Daemon) Kill() error {
-	err := d.command.Process.Kill()
+	err := d.signal(syscall.SIGKILL)
 	<-d.ended
 	return err
+}
+
+func (d *Daemon) signal(signal syscall.Signal) error {
+	if d.entered {
+		if pid, err := onlyChild(d.command.Process.Pid); err == nil {
+			return syscall.Kill(pid, signal)
+		}
+	}
+	return d.command.Process.Signal(signal)
 }
 
 // Tail is the end of its log.

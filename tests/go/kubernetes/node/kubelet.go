@@ -18,9 +18,6 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// KubeletURL is where the kubelet's own server listens. Everybody may do everything there.
-const KubeletURL = "https://127.0.0.1:10250"
-
 // kubeletConfig is what all kubelets here have in common: %[1]s is the node's folder, %[2]s the CRI's socket.
 const kubeletConfig = `
 apiVersion: kubelet.config.k8s.io/v1beta1
@@ -130,9 +127,9 @@ func (k *Kubelet) Start(log string, args ...string) error {
 		"--mount", "--propagation", "unchanged",
 		"sh", "-ec", underKernelDefaults, filepath.Join(dir, "sysctl"),
 		program, "--config", file, "--root-dir", filepath.Join(dir, "kubelet"), "--cert-dir", filepath.Join(dir, "pki"),
-		"--hostname-override", Name, "--node-ip", Address,
+		"--hostname-override", k.node.Name, "--node-ip", k.node.Address,
 	}, args...)
-	k.daemon, err = Start("the kubelet", filepath.Join(dir, log+".log"), "unshare", args...)
+	k.daemon, err = k.node.run("the kubelet", log, "unshare", args...)
 	if err != nil {
 		return err
 	}
@@ -148,9 +145,17 @@ func (k *Kubelet) Stop() error {
 	return k.daemon.Stop()
 }
 
+// URL is where its own server listens. Everybody may do everything there.
+func (k *Kubelet) URL() string {
+	if k.node.corner == nil {
+		return "https://127.0.0.1:10250"
+	}
+	return "https://" + k.node.Address + ":10250"
+}
+
 // Get is an answer of its server.
 func (k *Kubelet) Get(path string) (string, error) {
-	answer, err := k.client.Get(KubeletURL + path)
+	answer, err := k.client.Get(k.URL() + path)
 	if err != nil {
 		return "", err
 	}
@@ -164,7 +169,7 @@ func (k *Kubelet) Get(path string) (string, error) {
 
 // REST is how client-go reaches its server.
 func (k *Kubelet) REST() *rest.Config {
-	return &rest.Config{Host: KubeletURL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
+	return &rest.Config{Host: k.URL(), TLSClientConfig: rest.TLSClientConfig{Insecure: true}}
 }
 
 // Pods are all that it looks after, as they were a moment ago: many tests ask at once.

@@ -24,13 +24,18 @@ func repository() (string, error) {
 	return "", fmt.Errorf("no hack/lab above %s", start)
 }
 
-// lab runs hack/lab, and returns what it printed.
+// lab runs hack/lab where the tests run, and returns what it printed.
 func lab(args ...string) (string, error) {
-	repository, err := repository()
+	program, err := labScript()
 	if err != nil {
 		return "", err
 	}
-	return output(filepath.Join(repository, "hack/lab"), args...)
+	return output(program, args...)
+}
+
+func labScript() (string, error) {
+	repository, err := repository()
+	return filepath.Join(repository, "hack/lab"), err
 }
 
 func output(program string, args ...string) (string, error) {
@@ -51,7 +56,7 @@ func Tool(name string) (string, error) {
 	}
 	path := filepath.Join(cache, "bin", name)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s is not there: hack/lab kubelet and hack/lab control-plane get it: %w", name, err)
+		return "", fmt.Errorf("%s is not there: hack/lab kubelet, kubectl and control-plane get it: %w", name, err)
 	}
 	return path, nil
 }

@@ -27,7 +27,7 @@ func (n *Node) Leaks() []string {
 
 func (n *Node) traces() []string {
 	var left []string
-	for _, look := range []func() []string{n.inContainerd, n.processes, n.mounts, n.files, cgroups} {
+	for _, look := range []func() []string{n.inContainerd, processes, n.mounts, n.files, cgroups} {
 		left = append(left, look()...)
 	}
 	return left
@@ -64,8 +64,8 @@ func (n *Node) inContainerd() []string {
 	return left
 }
 
-// processes are shims, and whoever is in a container's cgroup.
-func (n *Node) processes() []string {
+// processes are shims, and whoever is in a container's cgroup: those of all nodes.
+func processes() []string {
 	var left []string
 	folders, _ := filepath.Glob("/proc/[0-9]*")
 	for _, folder := range folders {
@@ -80,11 +80,11 @@ func (n *Node) processes() []string {
 
 func (n *Node) mounts() []string {
 	var left []string
-	table, err := os.ReadFile("/proc/self/mountinfo")
+	table, err := n.output("cat", "/proc/self/mountinfo")
 	if err != nil {
 		return []string{err.Error()}
 	}
-	for line := range strings.Lines(string(table)) {
+	for line := range strings.Lines(table) {
 		if place := strings.Fields(line)[4]; strings.HasPrefix(place, n.Dir+"/") {
 			left = append(left, "mount "+place)
 		}
@@ -111,6 +111,7 @@ func (n *Node) files() []string {
 	return left
 }
 
+// cgroups are those of all nodes.
 func cgroups() []string { return named("/sys/fs/cgroup") }
 
 // named is all below a folder that is called as a pod or a container is.

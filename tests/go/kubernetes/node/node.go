@@ -7,117 +7,150 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"testing"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-const (
-	// Address is the node's own, on an interface that leads nowhere.
-	Address = "10.90.0.1"
-	// Name is what the kubelet calls its node.
-	Name = "node1"
-	// bridge and podCIDR are its pods'.
-	bridge  = "br0"
-	podCIDR = "10.91.1.0/24"
-)
-
 // A Node is a containerd with a CRI server: cridge, or with CRIDGE_NODE_SERVER=builtin containerd's own, which shows
 // whether a test asks for what a node's users have today.
 type Node struct {
-	// Dir holds all that the node owns.
+	// Name is what the kubelet calls it, and Address its own, not a pod's.
+	Name, Address string
+	// Dir holds all that it owns.
 	Dir string
 	// Socket serves the CRI.
 	Socket string
 
 	release string
+	corner  *corner
 	cridge  *Daemon
 }
+
+// bridge is what the pods of a node are on.
+const bridge = "br0"
 
 // OnCridge tells whether cridge is tested.
 func OnCridge() bool { return os.Getenv("CRIDGE_NODE_SERVER") != "builtin" }
 
-// Up starts a node in an empty folder. CRIDGE is cridge's binary; CRIDGE_NODE_RELEASE chooses containerd's release.
-func Up(dir string) (*Node, error) {
-	node := &Node{Dir: dir, Socket: filepath.Join(dir, "cridge.sock"), release: "2.x"}
+// newNode is one that does not run yet.
+func newNode(name, address, dir string) *Node {
+	node := &Node{Name: name, Address: address, Dir: dir, Socket: filepath.Join(dir, "cridge.sock"), release: "2.x"}
 	if release := os.Getenv("CRIDGE_NODE_RELEASE"); release != "" {
 		node.release = release
 	}
+	if !OnCridge() {
+		node.Socket = filepath.Join(dir, "containerd.sock")
+	}
+	return node
+}
+
+// Up starts a node in an empty folder, where the tests run. CRIDGE is cridge's binary; CRIDGE_NODE_RELEASE chooses
+// containerd's release.
+func Up(dir string) (*Node, error) {
+	n := newNode("node1", "10.90.0.1", dir)
 	port, err := lab("registry-up", filepath.Join(dir, "registry"), "0")
 	if err != nil {
-		return node, err
+		return n, err
 	}
-	cri := "off"
-	if !OnCridge() {
-		node.Socket, cri = filepath.Join(dir, "containerd.sock"), "on"
+	// An address and a default route, as a kubelet expects of a node; they lead nowhere.
+	if err := n.ip(
+		"link add node0 type veth peer name nowhere",
+		"link set nowhere up",
+		"address add "+n.Address+"/24 dev node0",
+		"link set node0 up",
+		"route add default dev node0",
+	); err != nil {
+		return n, err
 	}
+	if err := n.configure("10.91.1.0/24", "127.0.0.1", port); err != nil {
+		return n, err
+	}
+	return n, n.start()
+}
+
+// configure writes the files of its daemons.
+func (n *Node) configure(pods, registry, port string) error {
 	for _, step := range [][]string{
-		{"cni-conf", dir, podCIDR, bridge},
-		{"hosts", dir, port},
-		{"cridge-conf", dir},
-		{"containerd-up", dir, node.release, "--cri", cri},
+		{"cni-conf", n.Dir, pods, bridge},
+		{"hosts", n.Dir, port, registry},
+		{"cridge-conf", n.Dir},
 	} {
-		if _, err := lab(step...); err != nil {
-			return node, err
-		}
-	}
-	// cAdvisor, inside the kubelet, looks for containerd there and nowhere else.
-	if err := os.Symlink(filepath.Join(dir, "containerd.sock"), "/run/containerd/containerd.sock"); err != nil {
-		return node, err
-	}
-	if err := giveAddress(); err != nil {
-		return node, err
-	}
-	if !OnCridge() {
-		return node, nil
-	}
-	return node, node.StartCridge()
-}
-
-// ForTest is a node that lasts as long as a test. What its daemons said is part of what a failed one says.
-func ForTest(t *testing.T) *Node {
-	t.Helper()
-	// A short name, for the sockets'.
-	dir, err := os.MkdirTemp("/tmp", "ck")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	// Users of user namespaces are nobody on the way to their files.
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	n, err := Up(dir)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(n.Logs())
-		}
-		if err := n.Down(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-// giveAddress gives the machine an address and a default route, as a kubelet expects of a node.
-func giveAddress() error {
-	for _, args := range [][]string{
-		{"link", "add", "node0", "type", "veth", "peer", "name", "nowhere"},
-		{"link", "set", "nowhere", "up"},
-		{"address", "add", Address + "/24", "dev", "node0"},
-		{"link", "set", "node0", "up"},
-		{"route", "add", "default", "dev", "node0"},
-	} {
-		if _, err := output("ip", args...); err != nil {
+		if _, err := n.lab(step...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// start starts containerd, and the CRI's server.
+func (n *Node) start() error {
+	if err := n.startContainerd(); err != nil {
+		return err
+	}
+	// cAdvisor, inside the kubelet, looks for containerd there and nowhere else.
+	if _, err := n.output("ln", "-sfn", filepath.Join(n.Dir, "containerd.sock"), "/run/containerd/containerd.sock"); err != nil {
+		return err
+	}
+	if !OnCridge() {
+		return nil
+	}
+	return n.StartCridge()
+}
+
+func (n *Node) startContainerd() error {
+	cri := "off"
+	if !OnCridge() {
+		cri = "on"
+	}
+	_, err := n.lab("containerd-up", n.Dir, n.release, "--cri", cri)
+	return err
+}
+
+// RestartContainerd ends containerd, and starts it again. Its shims go on.
+func (n *Node) RestartContainerd() error {
+	const stop = `pid=$(cat "$0"); kill "$pid"; while kill -0 "$pid" 2> /dev/null; do sleep 0.1; done`
+	if _, err := n.output("sh", "-ec", stop, filepath.Join(n.Dir, "containerd.pid")); err != nil {
+		return err
+	}
+	return n.startContainerd()
+}
+
+// ip runs that program's commands, one after the other.
+func (n *Node) ip(commands ...string) error {
+	for _, command := range commands {
+		if _, err := n.output("ip", strings.Fields(command)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lab runs hack/lab on the node.
+func (n *Node) lab(args ...string) (string, error) {
+	program, err := labScript()
+	if err != nil {
+		return "", err
+	}
+	return n.output(program, args...)
+}
+
+// output is what a program prints on the node.
+func (n *Node) output(program string, args ...string) (string, error) {
+	program, args = n.corner.enter(program, args)
+	return output(program, args...)
+}
+
+// run starts a daemon on the node.
+func (n *Node) run(name, log, program string, args ...string) (*Daemon, error) {
+	program, args = n.corner.enter(program, args)
+	daemon, err := Start(name, filepath.Join(n.Dir, log+".log"), program, args...)
+	if err == nil {
+		daemon.entered = n.corner != nil
+	}
+	return daemon, err
 }
 
 // StartCridge starts the server, and waits until it can be reached.
@@ -127,7 +160,7 @@ func (n *Node) StartCridge() error {
 		return errors.New("CRIDGE is not set: it is the path of cridge's binary")
 	}
 	config := filepath.Join(n.Dir, "cridge.toml")
-	daemon, err := Start("cridge", filepath.Join(n.Dir, "cridge.log"), binary, "serve", "--config", config)
+	daemon, err := n.run("cridge", "cridge", binary, "serve", "--config", config)
 	if err != nil {
 		return err
 	}
@@ -165,6 +198,9 @@ func (n *Node) Collected() error {
 // KillCridge ends the server as a crash does.
 func (n *Node) KillCridge() error { return n.cridge.Kill() }
 
+// StopCridge ends the server as its upgrade does.
+func (n *Node) StopCridge() error { return n.cridge.Stop() }
+
 func dial(socket string) error {
 	connection, err := net.Dial("unix", socket)
 	if err != nil {
@@ -176,8 +212,8 @@ func dial(socket string) error {
 // Down ends all that runs, pods too.
 func (n *Node) Down() error {
 	stopped := n.cridge.Stop()
-	_, containerd := lab("containerd-down", n.Dir)
-	_, registry := lab("registry-down", filepath.Join(n.Dir, "registry"))
+	_, containerd := n.lab("containerd-down", n.Dir)
+	_, registry := n.lab("registry-down", filepath.Join(n.Dir, "registry"))
 	return errors.Join(stopped, containerd, registry)
 }
 
