@@ -153,10 +153,22 @@ mod tests {
         mount::unmount_all(&pin).unwrap();
         assert!(up, "loopback must work inside");
         assert_eq!(fs::read_link("/proc/self/ns/user").unwrap(), own);
-        let children = fs::read_dir("/proc/self/task").unwrap().flatten().any(|task| {
-            fs::read_to_string(task.path().join("children")).is_ok_and(|children| !children.trim().is_empty())
-        });
-        assert!(!children, "every child has ended");
+        // Other tests' children are in this user namespace; a zombie is in none, and theirs are waited for in time.
+        let children = || {
+            let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+            let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+            let pids: Vec<String> = lists
+                .flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+                .collect();
+            pids
+        };
+        let elsewhere =
+            |pid: &String| fs::read_link(format!("/proc/{pid}/ns/user")).ok().as_ref() != Some(&own);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while children().iter().any(elsewhere) {
+            assert!(std::time::Instant::now() < deadline, "every child has ended");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]
