@@ -55,7 +55,7 @@ async fn network_of(config: NetworkConfig) -> Finding {
         return Finding::fail(NAME, chain(&error), fix);
     }
     let described = networks.describe();
-    let lists = described["cniconfig"]["Networks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let lists = described["Networks"].as_array().map(Vec::as_slice).unwrap_or_default();
     match lists.iter().flat_map(ipam_plugins).find(|plugin| !is_there(plugin, &bin_dirs)) {
         Some(plugin) => Finding::fail(
             NAME,

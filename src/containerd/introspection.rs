@@ -74,7 +74,8 @@ pub struct ServerInfo {
     pub uuid: String,
     /// As containerd's own PID namespace counts; unset before 1.7.
     pub pid: Option<u64>,
-    pub deprecations: Vec<String>,
+    /// What is in use and will go away: the warnings by their names.
+    pub deprecations: BTreeMap<String, String>,
 }
 
 impl Containerd {
@@ -112,7 +113,11 @@ impl Containerd {
         Ok(ServerInfo {
             uuid: answer.uuid,
             pid: (answer.pid != 0).then_some(answer.pid),
-            deprecations: answer.deprecations.into_iter().map(|warning| warning.message).collect(),
+            deprecations: answer
+                .deprecations
+                .into_iter()
+                .map(|warning| (warning.id, warning.message))
+                .collect(),
         })
     }
 

@@ -3,6 +3,7 @@
 
 mod batch;
 mod checkpoint;
+mod conditions;
 mod convert;
 mod deadline;
 mod events;

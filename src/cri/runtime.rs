@@ -12,7 +12,6 @@ use super::{convert, lists, stats, verbose};
 use crate::config::{CgroupDriver, Config};
 use crate::container::Containers;
 use crate::containerd::Containerd;
-use crate::error::chain;
 use crate::events::{Hub, Link};
 use crate::field::{self, FieldError};
 use crate::image::Images;
@@ -47,27 +46,6 @@ pub struct RuntimeService {
 impl RuntimeService {
     pub(super) fn sandboxes(&self) -> &Sandboxes {
         self.containers.sandboxes()
-    }
-
-    /// RuntimeReady: whether containerd answers and everything is in step with it.
-    fn runtime_condition(&self) -> cri::RuntimeCondition {
-        let (status, reason, message) = match &*self.link.borrow() {
-            Link::Up => (true, "", String::new()),
-            Link::Starting => {
-                (false, "ContainerdNotReached", "containerd has not been reached yet".to_owned())
-            }
-            Link::Down(error) => (false, "ContainerdAway", error.clone()),
-        };
-        cri::RuntimeCondition { r#type: "RuntimeReady".into(), status, reason: reason.into(), message }
-    }
-
-    async fn network_condition(&self) -> cri::RuntimeCondition {
-        let (status, reason, message) =
-            match self.sandboxes().handlers().default_handler().networks.status().await {
-                Ok(()) => (true, "", String::new()),
-                Err(error) => (false, "NetworkPluginNotReady", chain(&error)),
-            };
-        cri::RuntimeCondition { r#type: "NetworkReady".into(), status, reason: reason.into(), message }
     }
 }
 
@@ -109,7 +87,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
     }
 
     async fn status(&self, request: Request<cri::StatusRequest>) -> Reply<cri::StatusResponse> {
-        let conditions = vec![self.runtime_condition(), self.network_condition().await];
+        let conditions = self.conditions().await;
         let handlers = self.sandboxes().handlers();
         let info = if request.into_inner().verbose {
             verbose::runtime(&self.config, handlers, self.images.pause_name(), &self.containerd).await

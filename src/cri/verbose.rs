@@ -65,7 +65,16 @@ pub(super) async fn runtime(
         "registryConfigDirs": config.registry.config_dirs,
     });
     let mut info = HashMap::from([("config".to_owned(), config.to_string())]);
-    info.insert("cniconfig".to_owned(), handlers.default_handler().networks.describe().to_string());
+    let networks = &handlers.default_handler().networks;
+    info.insert("cniconfig".to_owned(), networks.describe().to_string());
+    // Plain text, as the built-in plugin has it.
+    let default = ["lastCNILoadStatus", "lastCNILoadStatus.default"];
+    info.extend(default.map(|key| (key.to_owned(), networks.last_load())));
+    let of_their_own = handlers.all().filter(|handler| handler.config.cni_conf_dir.is_some());
+    info.extend(
+        of_their_own
+            .map(|handler| (format!("lastCNILoadStatus.{}", handler.name), handler.networks.last_load())),
+    );
     info
 }
 

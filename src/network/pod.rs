@@ -96,21 +96,22 @@ impl Networks {
         Ok(true)
     }
 
-    /// The loaded networks and the last load's outcome, as JSON for Status' verbose info: `cniconfig` and
-    /// `lastCNILoadStatus` as the built-in plugin names and fills them.
+    /// The outcome of the last load, as the built-in plugin words it.
+    pub fn last_load(&self) -> String {
+        self.0.folder.last().as_ref().as_ref().err().map_or("OK", String::as_str).to_owned()
+    }
+
+    /// The loaded networks for Status' verbose info, in the built-in plugin's words.
     pub fn describe(&self) -> Value {
         let loaded = self.0.folder.last();
         let lists = loaded.as_deref().unwrap_or_default();
         let config = &self.0.config;
         json!({
-            "cniconfig": {
-                "PluginDirs": config.bin_dirs,
-                "PluginConfDir": config.conf_dir,
-                "PluginMaxConfNum": config.max_conf_num,
-                "Prefix": "eth",
-                "Networks": lists.iter().enumerate().map(|(n, list)| describe(n, list)).collect::<Vec<_>>(),
-            },
-            "lastCNILoadStatus": loaded.as_ref().as_ref().err().map_or("OK", String::as_str),
+            "PluginDirs": config.bin_dirs,
+            "PluginConfDir": config.conf_dir,
+            "PluginMaxConfNum": config.max_conf_num,
+            "Prefix": "eth",
+            "Networks": lists.iter().enumerate().map(|(n, list)| describe(n, list)).collect::<Vec<_>>(),
         })
     }
 

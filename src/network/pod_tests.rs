@@ -324,8 +324,8 @@ async fn status_says_what_is_missing_and_asks_new_plugins() {
     networks.status().await.unwrap();
     assert_eq!(node.calls(), ["first STATUS-", "first STATUS-"]);
     let described = networks.describe();
-    assert_eq!(described["lastCNILoadStatus"], "OK");
-    assert_eq!(described["cniconfig"]["Networks"][0]["IFName"], "eth0");
+    assert_eq!(networks.last_load(), "OK");
+    assert_eq!(described["Networks"][0]["IFName"], "eth0");
 }
 
 #[tokio::test]
