@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Finding;
 use crate::config::Config;
+use crate::container::find_criu;
 use crate::containerd::{Containerd, ContainerdError, Plugin, Version};
 use crate::error::chain;
 use crate::linux::{caps, mount};
@@ -22,6 +23,8 @@ pub struct Seen {
     pub plugins: Vec<Plugin>,
     /// Its process, where this process can see it.
     pub pid: Option<i32>,
+    /// The version of the CRIU that its runtimes would use, or why there is none.
+    pub criu: Result<(u32, u32), String>,
 }
 
 impl Seen {
@@ -36,7 +39,7 @@ impl Seen {
             Ok(plugins) => (version, plugins),
             Err(error) => (Err(error), Vec::new()),
         };
-        Self { version, plugins, pid: containerd.server_pid().await.ok() }
+        Self { version, plugins, pid: containerd.server_pid().await.ok(), criu: find_criu(&containerd).await }
     }
 
     pub fn answers(&self) -> bool {

@@ -25,6 +25,9 @@ pub fn findings(config: &Config, seen: &Seen) -> Vec<Finding> {
             findings.extend(programs(name, handler, seen.pid));
         }
     }
+    if seen.answers() {
+        findings.push(checkpoints(&seen.criu));
+    }
     findings.push(cgroups(cgroup::mode(), &cgroup::controllers()));
     findings.push(driver(config, Path::new(SYSTEMD).is_dir()));
     findings
@@ -98,6 +101,15 @@ fn program(what: &'static str, program: &Path, places: &[PathBuf]) -> Finding {
                 format!("{} is nowhere on containerd's PATH ({})", program.display(), places.join(":"));
             Finding::fail(what, text, format!("install {}", program.display()))
         }
+    }
+}
+
+/// Few nodes need them: it is no fault that a node cannot.
+fn checkpoints(criu: &Result<(u32, u32), String>) -> Finding {
+    const NAME: &str = "checkpoints";
+    match criu {
+        Ok((major, minor)) => Finding::ok(NAME, format!("with CRIU {major}.{minor}")),
+        Err(why) => Finding::ok(NAME, format!("refused: {why}")),
     }
 }
 
@@ -217,6 +229,12 @@ mod tests {
             let found = driver(&config, systemd);
             assert_eq!(found.outcome, expected, "{option:?} {told:?} {systemd}: {found}");
         }
+    }
+
+    #[test]
+    fn checkpoints_are_nothing_that_a_node_must_have() {
+        assert_eq!(checkpoints(&Ok((4, 1))), Finding::ok("checkpoints", "with CRIU 4.1"));
+        assert_eq!(checkpoints(&Err("no".into())), Finding::ok("checkpoints", "refused: no"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{ContainerError, Containers};
+use crate::containerd::Containerd;
 use crate::error::chain;
 use crate::sandbox::{Handler, Sandbox};
 
@@ -33,30 +34,32 @@ impl Containers {
                 handler.name
             )));
         }
-        let version = self.criu_version().await.map_err(cannot)?;
-        if version < OLDEST {
-            let ((major, minor), (oldest, oldest_minor)) = (version, OLDEST);
-            return Err(cannot(format!(
-                "CRIU {major}.{minor} is too old: {oldest}.{oldest_minor} or later is needed"
-            )));
-        }
-        Ok(())
+        find_criu(&self.inner().containerd).await.map(drop).map_err(cannot)
     }
+}
 
-    async fn criu_version(&self) -> Result<(u32, u32), String> {
-        let found = self.inner().containerd.find_program("criu").await;
-        let Some(criu) = found.map_err(|error| chain(&error))? else {
-            return Err("there is no criu on containerd's PATH: install CRIU".into());
-        };
-        let name = criu.display();
-        let run = tokio::process::Command::new(&criu).arg("--version").kill_on_drop(true).output();
-        match tokio::time::timeout(LIMIT, run).await {
-            Err(_) => Err(format!("{name} --version did not end within {LIMIT:?}")),
-            Ok(Err(error)) => Err(format!("{name} cannot be run: {error}")),
-            Ok(Ok(output)) => version_of(&String::from_utf8_lossy(&output.stdout))
-                .ok_or_else(|| format!("{name} --version ended with {} and told none", output.status)),
-        }
+/// The version, major and minor, of the CRIU that runc would use.
+///
+/// # Errors
+/// Why there is none that can be used.
+pub async fn find_criu(containerd: &Containerd) -> Result<(u32, u32), String> {
+    let found = containerd.find_program("criu").await;
+    let Some(criu) = found.map_err(|error| chain(&error))? else {
+        return Err("there is no criu on containerd's PATH: install CRIU".into());
+    };
+    let name = criu.display();
+    let run = tokio::process::Command::new(&criu).arg("--version").kill_on_drop(true).output();
+    let version = match tokio::time::timeout(LIMIT, run).await {
+        Err(_) => return Err(format!("{name} --version did not end within {LIMIT:?}")),
+        Ok(Err(error)) => return Err(format!("{name} cannot be run: {error}")),
+        Ok(Ok(output)) => version_of(&String::from_utf8_lossy(&output.stdout))
+            .ok_or_else(|| format!("{name} --version ended with {} and told none", output.status))?,
+    };
+    if version < OLDEST {
+        let ((major, minor), (oldest, oldest_minor)) = (version, OLDEST);
+        return Err(format!("CRIU {major}.{minor} is too old: {oldest}.{oldest_minor} or later is needed"));
     }
+    Ok(version)
 }
 
 /// Out of `Version: 4.1.1`.

@@ -50,6 +50,7 @@ mod volumes;
 mod witness;
 
 pub use checkpoint::Wanted;
+pub use criu::find_criu;
 pub use error::ContainerError;
 pub use exec::ExecOutput;
 pub use patience::Patience;
