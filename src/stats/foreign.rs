@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 
 use super::cgroup::{Memory, Swap, Usage};
+use super::detail::{Detail, MemoryDetail};
 use super::measure::Inner;
 use super::parse::Limit;
 use crate::container::{Container, ContainerState};
@@ -58,6 +59,17 @@ impl Inner {
         };
         let asked = futures::stream::iter(foreign.into_iter().map(ask));
         asked.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+}
+
+impl Told {
+    /// As far as it was told: the page faults.
+    pub fn detail(&self) -> Detail {
+        let both = |count: fn(&Memory) -> u64| [self.usage.memory.as_ref().map(count); 2];
+        let page_faults = both(|memory| memory.page_faults);
+        let major_page_faults = both(|memory| memory.major_page_faults);
+        let memory = MemoryDetail { page_faults, major_page_faults, ..Default::default() };
+        Detail { memory, ..Default::default() }
     }
 }
 

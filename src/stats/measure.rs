@@ -23,7 +23,7 @@ const PASSES: usize = 2;
 
 /// Measures pods and containers. Cheap to clone.
 #[derive(Clone)]
-pub struct Stats(Arc<Inner>);
+pub struct Stats(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub containers: Containers,

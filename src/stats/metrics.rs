@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::cgroup::{self, Usage};
 use super::detail::{self, Detail, Disk, Limits, MemoryDetail};
 use super::disk::Filesystem;
+use super::foreign::Foreign;
 use super::measure::{Inner, Stats, StatsError};
 use super::metric::{self as names, Samples, seconds};
 use super::network::{self, Network};
@@ -24,17 +25,24 @@ impl Stats {
     /// # Errors
     /// [`StatsError::Panicked`].
     pub async fn metrics(&self) -> Result<Vec<cri::PodSandboxMetrics>, StatsError> {
-        self.pass(|inner| {
-            let mut of_pod = inner.containers_by_pod();
-            let mut filesystems = Filesystems::default();
+        let mut of_pod = self.0.containers_by_pod();
+        let foreign = self.0.ask(self.0.foreign(of_pod.values().flatten())).await;
+        self.pass(move |inner| {
+            let mut known = Known { foreign, filesystems: Filesystems::default() };
             let measure = |sandbox: Arc<Sandbox>| {
                 let containers = of_pod.remove(&sandbox.id).unwrap_or_default();
-                inner.pod_metrics(&sandbox, &containers, &mut filesystems)
+                inner.pod_metrics(&sandbox, &containers, &mut known)
             };
             inner.containers.sandboxes().all().into_iter().filter_map(measure).collect()
         })
         .await
     }
+}
+
+/// What one pass need not look up again.
+struct Known {
+    foreign: Foreign,
+    filesystems: Filesystems,
 }
 
 /// The filesystems met in one pass, by folder: mostly one.
@@ -53,7 +61,7 @@ impl Inner {
         &self,
         sandbox: &Sandbox,
         containers: &[Arc<Container>],
-        filesystems: &mut Filesystems,
+        known: &mut Known,
     ) -> Option<cri::PodSandboxMetrics> {
         let facts = sandbox.facts();
         let SandboxState::Ready { pid } = facts.state else { return None };
@@ -65,7 +73,7 @@ impl Inner {
             add_network(&mut samples, &network);
         }
         let measure = |container: &Arc<Container>| {
-            let metrics = self.container_metrics(container, &labels, filesystems)?;
+            let metrics = self.container_metrics(container, &labels, known)?;
             Some(cri::ContainerMetrics { container_id: container.id.to_string(), metrics })
         };
         let container_metrics = containers.iter().filter_map(measure).collect();
@@ -81,15 +89,22 @@ impl Inner {
         &self,
         container: &Container,
         of_pod: &[String; 5],
-        filesystems: &mut Filesystems,
+        known: &mut Known,
     ) -> Option<Vec<cri::Metric>> {
         let facts = container.facts();
-        let folders = self.cgroup_of(container)?;
-        let detail = detail::detail(&folders);
-        let processes = Processes::of(&folders, &facts.state);
         let writable_layer = self.writable_layer(container);
-        // Last: it tells whether all the others were still there.
-        let usage = cgroup::usage(&folders)?;
+        let (detail, processes, usage) = match self.cgroup_of(container) {
+            Some(folders) => {
+                let detail = detail::detail(&folders);
+                let processes = Processes::of(&folders, &facts.state);
+                // Last: it tells whether all the others were still there.
+                (detail, processes, cgroup::usage(&folders)?)
+            }
+            None => {
+                let told = known.foreign.get(&container.id)?;
+                (told.detail(), Processes::told(told.processes), told.usage.clone())
+            }
+        };
         let mut samples = Samples::new(labels(container, &facts, of_pod));
         add_times(&mut samples, &facts.state, usage.at);
         add_cpu(&mut samples, &usage, &detail);
@@ -105,7 +120,7 @@ impl Inner {
             samples.add_for(&names::HUGETLB_FAILCNT, &size, pages.failures);
         }
         if let Some(layer) = &writable_layer {
-            add_filesystem(&mut samples, layer, filesystems.of(&layer.mountpoint));
+            add_filesystem(&mut samples, layer, known.filesystems.of(&layer.mountpoint));
         }
         processes.add_to(&mut samples);
         samples.add(&names::THREADS, detail.threads);
@@ -247,8 +262,9 @@ fn add_limits(samples: &mut Samples, limits: &Limits, facts: &ContainerFacts) {
 /// What /proc tells of a container's processes.
 struct Processes {
     count: u64,
-    descriptors: u64,
-    sockets: u64,
+    /// Not told of those in another kernel, as all that follows.
+    descriptors: Option<u64>,
+    sockets: Option<u64>,
     max_open_files: Option<u64>,
 }
 
@@ -267,7 +283,12 @@ impl Processes {
         let limits = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/limits")).ok();
         let first = state.running().ok().filter(|pid| pids.contains(pid)).and_then(limits);
         let max_open_files = first.and_then(|text| parse::max_open_files(&text));
+        let (descriptors, sockets) = (Some(descriptors), Some(sockets));
         Self { count: pids.len() as u64, descriptors, sockets, max_open_files }
+    }
+
+    fn told(count: u64) -> Self {
+        Self { count, descriptors: None, sockets: None, max_open_files: None }
     }
 
     fn add_to(&self, samples: &mut Samples) {

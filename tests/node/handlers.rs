@@ -207,5 +207,13 @@ async fn a_runtime_of_another_kind_tells_what_its_pods_use(t: Test) {
     let linux = of_pod.linux.unwrap();
     assert!(linux.cpu.unwrap().usage_core_nano_seconds.unwrap().value > 0);
     assert!(linux.process.unwrap().process_count.unwrap().value >= 1);
+    let request = cri::ListPodSandboxMetricsRequest {};
+    let metrics = node.runtime().list_pod_sandbox_metrics(request).await.unwrap().into_inner().pod_metrics;
+    let of_pod = metrics.iter().find(|metrics| metrics.pod_sandbox_id == pod.id).expect("the pod");
+    let [of_app] = &of_pod.container_metrics[..] else { panic!("one container runs: {of_pod:?}") };
+    assert_eq!(of_app.container_id, app.id);
+    let value = |name| of_app.metrics.iter().find(|metric| metric.name == name)?.value.as_ref();
+    assert!(value("container_memory_usage_bytes").is_some_and(|value| value.value > 0), "{of_app:?}");
+    assert!(value("container_processes").is_some_and(|value| value.value >= 1), "{of_app:?}");
     pod.remove().await;
 }
