@@ -137,6 +137,7 @@ fn runtime(section: &mut Section<'_, '_>, into: &mut RuntimeConfig) {
     section.key("blockio_config_file", some(by(absolute_path)), &mut into.blockio_config_file);
     section.key("ignore_blockio_not_enabled_errors", truth, &mut into.ignore_blockio_not_enabled_errors);
     section.key("ignore_rdt_not_enabled_errors", truth, &mut into.ignore_rdt_not_enabled_errors);
+    section.key("restore_from_images", truth, &mut into.restore_from_images);
     section.tables("handlers", handler, &mut into.handlers);
     if !into.handlers.contains_key(&into.default_handler) {
         let names: Vec<_> = into.handlers.keys().map(|name| format!("\"{name}\"")).collect();

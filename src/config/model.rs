@@ -61,6 +61,7 @@ pub struct RuntimeConfig {
     pub blockio_config_file: Option<PathBuf>,
     pub ignore_blockio_not_enabled_errors: bool,
     pub ignore_rdt_not_enabled_errors: bool,
+    pub restore_from_images: bool,
 }
 
 /// One runtime handler (a RuntimeClass' `handler`).
@@ -261,6 +262,7 @@ impl Default for RuntimeConfig {
             blockio_config_file: None,
             ignore_blockio_not_enabled_errors: false,
             ignore_rdt_not_enabled_errors: false,
+            restore_from_images: false,
         }
     }
 }

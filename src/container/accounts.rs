@@ -64,13 +64,12 @@ impl AccountCache {
         snapshotter: &str,
         image: &Image,
         scratch: &Path,
-    ) -> Result<Arc<Accounts>, AccountsError> {
+    ) -> Result<Arc<Accounts>, ViewError> {
         let key = (snapshotter.to_owned(), image.chain_id.clone());
         if let Some(accounts) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(accounts.clone());
         }
-        let target = scratch.join(format!("view-{:016x}", rand::random::<u64>()));
-        let accounts = Arc::new(self.read(snapshotter, image, target).await?);
+        let accounts = Arc::new(self.look_into(snapshotter, image, scratch, Accounts::read).await?);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
@@ -84,12 +83,19 @@ impl AccountCache {
         format!("{}{:016x}", self.names, rand::random::<u64>())
     }
 
-    async fn read(
+    /// Has `read` look at the image's files, which must be unpacked; `scratch` is likewise.
+    pub async fn look_into<T, F>(
         &self,
         snapshotter: &str,
         image: &Image,
-        target: PathBuf,
-    ) -> Result<Accounts, AccountsError> {
+        scratch: &Path,
+        read: F,
+    ) -> Result<T, ViewError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Path) -> Result<T, LinuxError> + Send + 'static,
+    {
+        let target = scratch.join(format!("view-{:016x}", rand::random::<u64>()));
         let name = self.fresh_name();
         let (lease, key) = (LeaseId::new(name.as_str()), SnapshotKey::new(name.as_str()));
         self.containerd.create_lease(&lease, Some(LEASE)).await?;
@@ -97,47 +103,46 @@ impl AccountCache {
         let mut errors = Errors::default();
         let read = match leased.view_snapshot(snapshotter, &key, image.parent()).await {
             Ok(mounts) => {
-                let read = read_mounted(mounts, target).await;
+                let read = with_mounted(mounts, target, read).await;
                 errors.keep(self.containerd.remove_snapshot(snapshotter, &key).await);
-                read
+                read.map_err(ViewError::from)
             }
             Err(error) => Err(error.into()),
         };
         errors.keep(self.containerd.delete_lease(&lease).await);
         if let Err(errors) = errors.into_result() {
-            tracing::warn!("the view of an image's accounts stays until its lease ends: {errors}");
+            tracing::warn!("the view of an image stays until its lease ends: {errors}");
         }
         read
     }
 }
 
-/// Why the accounts cannot be read.
+/// Why an image cannot be looked into.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AccountsError {
+pub(super) enum ViewError {
     #[error(transparent)]
     Containerd(#[from] ContainerdError),
     #[error(transparent)]
     Linux(#[from] LinuxError),
 }
 
-impl AccountsError {
-    pub fn at(self, id: &crate::id::ContainerId) -> ContainerError {
-        const STEP: &str = "read the users of the image";
+impl ViewError {
+    pub fn at(self, step: &'static str, id: &crate::id::ContainerId) -> ContainerError {
+        let id = id.clone();
         match self {
-            Self::Containerd(source) => ContainerError::Containerd { step: STEP, id: id.clone(), source },
-            Self::Linux(source) => ContainerError::Linux { step: STEP, id: id.clone(), source },
+            Self::Containerd(source) => ContainerError::Containerd { step, id, source },
+            Self::Linux(source) => ContainerError::Linux { step, id, source },
         }
     }
 }
 
-async fn read_mounted(mounts: Vec<SnapshotMount>, target: PathBuf) -> Result<Accounts, AccountsError> {
-    let read = |root: &Path| -> Result<Accounts, LinuxError> {
-        Ok(Accounts {
+impl Accounts {
+    fn read(root: &Path) -> Result<Self, LinuxError> {
+        Ok(Self {
             passwd: rootfs::read_text(root, Path::new("etc/passwd"), MAX_FILE)?,
             group: rootfs::read_text(root, Path::new("etc/group"), MAX_FILE)?,
         })
-    };
-    Ok(with_mounted(mounts, target, read).await?)
+    }
 }
 
 /// Mounts a snapshot at `target` (made for it, and removed), runs `work` on it, unmounts.

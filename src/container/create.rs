@@ -29,7 +29,7 @@ impl Containers {
         let (config, sandbox) = self.checked(&request)?;
         let id = ContainerId::generate();
         let image = config.image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
-        let restore = self.checkpoint_named(&id, image).await?;
+        let restore = self.checkpoint_named(&id, image, &sandbox).await?;
         self.create_with(request, sandbox, id, restore).await
     }
 

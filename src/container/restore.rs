@@ -18,10 +18,10 @@ use super::layer::{WrittenLayer, write_layer};
 use super::{Container, ContainerError, Containers, agreement, checkpoint};
 use crate::containerd::{Containerd, ContainerdError, Descriptor, PLAIN_LAYER, TypedBlob};
 use crate::field;
-use crate::id::{LeaseId, SnapshotKey};
+use crate::id::{ContainerId, LeaseId, SnapshotKey};
 use crate::image::{Image, PullRequest};
 use crate::proto::cri;
-use crate::sandbox::Handler;
+use crate::sandbox::{Handler, Sandbox};
 
 /// Should the daemon die, containerd forgets the layer of changes after this.
 const LEASE: Duration = Duration::from_secs(3600);
@@ -41,11 +41,17 @@ pub(super) struct Restore {
 }
 
 /// Where a checkpoint is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+#[derive(Clone, Debug)]
+pub(super) enum Source {
     Archive(PathBuf),
     /// Laid out as an archive is.
     Folder(PathBuf),
+    /// So are its files.
+    Image {
+        name: String,
+        image: Arc<Image>,
+        snapshotter: String,
+    },
 }
 
 /// What a config says of the process.
@@ -58,57 +64,109 @@ pub(super) enum Asked {
 }
 
 impl Source {
-    fn path(&self) -> &Path {
+    /// What errors call it.
+    fn name(&self) -> PathBuf {
         match self {
-            Self::Archive(path) | Self::Folder(path) => path,
+            Self::Archive(path) | Self::Folder(path) => path.clone(),
+            Self::Image { name, .. } => name.into(),
         }
     }
 
-    fn dumps(&self) -> Result<Dumps, ArchiveFlaw> {
+    fn flaw(&self) -> impl Fn(ArchiveFlaw) -> ContainerError + use<> {
+        let path = self.name();
+        move |source| ContainerError::Archive { path: path.clone(), source }
+    }
+}
+
+/// An archive that is open, or a folder.
+enum Opened<'a> {
+    Archive(Box<dyn std::io::Read + Send>),
+    Folder(&'a Path),
+}
+
+impl Opened<'_> {
+    fn dumps(self) -> Result<Dumps, ArchiveFlaw> {
         match self {
-            Self::Archive(path) => archive::peek(archive::open(path)?),
+            Self::Archive(archive) => archive::peek(archive),
             Self::Folder(path) => Dumps::read(path),
         }
     }
 
-    fn unpack(&self, folder: &Path, limit: u64) -> Result<(), ArchiveFlaw> {
+    fn unpack(self, folder: &Path, limit: u64) -> Result<(), ArchiveFlaw> {
         match self {
-            Self::Archive(path) => archive::unpack(archive::open(path)?, folder, limit),
+            Self::Archive(archive) => archive::unpack(archive, folder, limit),
             Self::Folder(path) => archive::copy(path, folder, limit),
         }
     }
 }
 
 impl Containers {
-    /// The checkpoint that an image's name stands for: the absolute path of an archive on this node.
+    /// The checkpoint that an image's name stands for: the absolute path of an archive on this node, or an image that
+    /// was made of one.
+    ///
+    /// # Errors
+    /// Also where images are not to be restored from: who may choose an image would choose a process' capabilities.
     pub(super) async fn checkpoint_named(
         &self,
-        id: &crate::id::ContainerId,
+        id: &ContainerId,
         image: &str,
+        sandbox: &Sandbox,
     ) -> Result<Option<Restore>, ContainerError> {
-        if !image.starts_with('/') {
-            return Ok(None);
+        if image.starts_with('/') {
+            field::absolute_path("config.image.image", image)?;
+            let path = PathBuf::from(image);
+            if !path.is_file() {
+                return Err(ContainerError::NoImage(image.to_owned()));
+            }
+            return self.look_into(id, Source::Archive(path), Asked::Whatever).await.map(Some);
         }
-        field::absolute_path("config.image.image", image)?;
-        let path = PathBuf::from(image);
-        if !path.is_file() {
-            return Err(ContainerError::NoImage(image.to_owned()));
+        let found = self.inner().images.find(image).filter(|image| image.checkpoint);
+        let Some(found) = found else { return Ok(None) };
+        if !self.inner().config.runtime.restore_from_images {
+            let why = format!("{image:?} was made of a checkpoint, and runtime.restore_from_images is off");
+            return Err(ContainerError::CannotCheckpoint { why });
         }
-        self.look_into(id, Source::Archive(path), Asked::Whatever).await.map(Some)
+        let handler = self.sandboxes().handlers().find(&sandbox.facts().metadata.runtime_handler)?;
+        let (name, snapshotter) = (image.to_owned(), handler.snapshotter.clone());
+        let source = Source::Image { name, image: found, snapshotter };
+        self.look_into(id, source, Asked::Whatever).await.map(Some)
     }
 
     /// Reads what a checkpoint says of its container.
     pub(super) async fn look_into(
         &self,
-        id: &crate::id::ContainerId,
+        id: &ContainerId,
         source: Source,
         asked: Asked,
     ) -> Result<Restore, ContainerError> {
-        let look = move || match source.dumps() {
-            Ok(dumps) => Ok(Restore { source, dumps, asked }),
-            Err(flaw) => Err(ContainerError::Archive { path: source.path().to_owned(), source: flaw }),
-        };
-        blocking(id, look).await
+        let flaw = source.flaw();
+        let dumps = self.open(id, &source, move |opened| opened.dumps().map_err(flaw)).await?;
+        Ok(Restore { source, dumps, asked })
+    }
+
+    /// Has `read` read a checkpoint, off the runtime's threads.
+    async fn open<T: Send + 'static>(
+        &self,
+        id: &ContainerId,
+        source: &Source,
+        read: impl FnOnce(Opened<'_>) -> Result<T, ContainerError> + Send + 'static,
+    ) -> Result<T, ContainerError> {
+        let flaw = source.flaw();
+        match source.clone() {
+            Source::Archive(path) => {
+                let open = move || read(Opened::Archive(archive::open(&path).map_err(flaw)?));
+                blocking(id, open).await
+            }
+            Source::Folder(path) => blocking(id, move || read(Opened::Folder(&path))).await,
+            Source::Image { image, snapshotter, .. } => {
+                let unpacked = self.inner().images.ensure_unpacked(&image, &snapshotter).await;
+                unpacked.map_err(|error| ContainerError::Image(error.into()))?;
+                let scratch = self.inner().config.state.join("views");
+                let read = move |root: &Path| Ok(read(Opened::Folder(root)));
+                let seen = self.inner().accounts.look_into(&snapshotter, &image, &scratch, read).await;
+                seen.map_err(|error| error.at("look into the checkpoint's image", id))?
+            }
+        }
     }
 
     /// The image that the checkpointed container had; pulled where it is not here: nobody but the checkpoint knows it.
@@ -138,7 +196,7 @@ impl Containers {
     }
 
     /// Where a container that is to be restored keeps its processes until it is started.
-    fn restore_dir(&self, id: &crate::id::ContainerId) -> PathBuf {
+    fn restore_dir(&self, id: &ContainerId) -> PathBuf {
         self.root_dir(id).join("restore")
     }
 
@@ -216,14 +274,14 @@ impl Plan {
         let folder = self.containers.restore_dir(&self.id);
         let limit = self.containers.inner().config.image.max_layer_bytes;
         let stdin = self.config.stdin && !self.config.tty;
-        let unpack = move || {
+        let flaw = restore.source.flaw();
+        let unpack = move |opened: Opened<'_>| {
             fs::create_dir_all(&folder).map_err(ContainerError::file("make", &folder))?;
-            let flaw = |source| ContainerError::Archive { path: restore.source.path().to_owned(), source };
-            restore.source.unpack(&folder, limit).map_err(flaw)?;
+            opened.unpack(&folder, limit).map_err(&flaw)?;
             let descriptors = folder.join(archive::IMAGES).join(DESCRIPTORS);
             check_stdin(&descriptors, stdin, &flaw)
         };
-        blocking(&self.id, unpack).await
+        self.containers.open(&self.id, &restore.source, unpack).await
     }
 
     /// Brings what the checkpointed container changed in its root into the snapshot.
@@ -231,11 +289,8 @@ impl Plan {
         let Some(restore) = &self.restore else { return Ok(()) };
         let folder = self.containers.restore_dir(&self.id);
         let limit = self.containers.inner().config.image.max_layer_bytes;
-        let path = restore.source.path().to_owned();
-        let write = move || {
-            let flaw = |source| ContainerError::Archive { path: path.clone(), source };
-            write_layer(&folder, limit).map_err(flaw)
-        };
+        let flaw = restore.source.flaw();
+        let write = move || write_layer(&folder, limit).map_err(flaw);
         let Some(layer) = blocking(&self.id, write).await? else { return Ok(()) };
         let containerd = &self.containers.inner().containerd;
         let name = self.containers.inner().accounts.fresh_name();

@@ -37,7 +37,7 @@ impl Plan {
         accounts
             .of(&self.handler.snapshotter, &self.image, &scratch)
             .await
-            .map_err(|error| error.at(&self.id))
+            .map_err(|error| error.at("read the users of the image", &self.id))
     }
 
     /// Mounts, for the pod, the images that the config's mounts name; they must be on the node.

@@ -138,6 +138,7 @@ mod tests {
             size: 1,
             config: Default::default(),
             pinned: false,
+            checkpoint: false,
         };
         Entry { image: Arc::new(image), pin: Pin::Collectable }
     }

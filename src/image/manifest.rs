@@ -50,6 +50,7 @@ pub struct Manifest {
     pub media_type: String,
     pub config: Descriptor,
     pub layers: Vec<LayerBlob>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A layer as it is distributed.
@@ -86,6 +87,7 @@ struct RawDocument {
     manifests: Option<Vec<RawDescriptor>>,
     config: Option<RawDescriptor>,
     layers: Option<Vec<RawDescriptor>>,
+    annotations: Option<BTreeMap<String, String>>,
     fs_layers: Option<serde::de::IgnoredAny>,
 }
 
@@ -137,7 +139,8 @@ impl Document {
                     named(media_type, [OCI_MANIFEST, DOCKER_MANIFEST], [OCI_INDEX, DOCKER_LIST])?;
                 let layers = layers.unwrap_or_default();
                 let layers = layers.into_iter().map(RawDescriptor::layer).collect::<Result<_, _>>()?;
-                Ok(Self::Manifest(Manifest { media_type, config: config.checked()?, layers }))
+                let annotations = raw.annotations.unwrap_or_default();
+                Ok(Self::Manifest(Manifest { media_type, config: config.checked()?, layers, annotations }))
             }
             (None, None, _) => Err(Flaw::MediaType { media_type }),
             (Some(_), _, _) => Err(Flaw::Malformed {

@@ -14,6 +14,11 @@ const MANAGED: (&str, &str) = ("io.cri-containerd.image", "managed");
 /// Marks an image that the kubelet must not collect (the same).
 const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
 
+/// Annotations that name the container whose checkpoint a manifest is made of: checkpointctl's, and CRI-O's own from
+/// before.
+const CHECKPOINTS: [&str; 2] =
+    ["org.criu.checkpoint.container.name", "io.kubernetes.cri-o.annotations.checkpoint.name"];
+
 /// Whether the kubelet may collect an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
@@ -82,6 +87,7 @@ fn image(target: &Descriptor, resolved: Resolved) -> Image {
         target: target.clone(),
         chain_id: resolved.chain_id(),
         size: resolved.size(),
+        checkpoint: CHECKPOINTS.iter().any(|key| resolved.manifest.annotations.contains_key(*key)),
         config: resolved.configuration.config,
         pinned: false,
     }

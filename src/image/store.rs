@@ -39,6 +39,8 @@ pub struct Image {
     /// Process defaults: entry point, env, user, volumes, labels.
     pub config: Config,
     pub pinned: bool,
+    /// Whether it was made of a checkpoint: its files are an archive's, not a container's root.
+    pub checkpoint: bool,
 }
 
 impl Image {

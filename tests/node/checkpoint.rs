@@ -5,6 +5,7 @@ use std::process::Command;
 
 use k8s_cri::v1 as cri;
 use k8s_cri::v1::ContainerState;
+use serde_json::json;
 use tonic::{Code, Status};
 
 use crate::cases;
@@ -17,6 +18,7 @@ pub fn cases() -> Vec<Case> {
     cridge only:
         a_container_is_checkpointed_and_runs_on,
         a_restored_container_goes_on_from_its_number,
+        an_image_made_of_a_checkpoint_is_restored_where_that_is_allowed,
         what_does_not_run_is_not_checkpointed,
         a_location_must_be_a_place_for_a_file,
         a_config_that_contradicts_the_checkpoint_is_refused,
@@ -172,6 +174,70 @@ async fn a_restored_container_goes_on_from_its_number(t: Test) {
     let third = out_of(&pod, "third", &second).start().await;
     counts_beyond(&third, before + 3).await;
     assert_eq!(third.sh("cat /etc/new").await, "new");
+}
+
+/// An OCI layout with an image whose files are an archive's, as `checkpointctl build` and buildah make it.
+fn image_of(archive: &Path, name: &str, layout: &Path) {
+    let mut tar = tar::Builder::new(std::fs::File::create(layout).unwrap());
+    let mut add = |path: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, bytes).unwrap();
+    };
+    let mut blob = |media_type: &str, bytes: &[u8]| {
+        use sha2::Digest as _;
+        let hex = hex::encode(sha2::Sha256::digest(bytes));
+        add(&format!("blobs/sha256/{hex}"), bytes);
+        json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()})
+    };
+    let layer = blob("application/vnd.oci.image.layer.v1.tar", &std::fs::read(archive).unwrap());
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = json!({"architecture": architecture, "os": "linux",
+                        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]}});
+    let config = blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                          "config": config, "layers": [layer],
+                          "annotations": {"org.criu.checkpoint.container.name": "app"}});
+    let mut manifest = blob("application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes());
+    manifest["annotations"] = json!({"io.containerd.image.name": name});
+    add("index.json", json!({"schemaVersion": 2, "manifests": [manifest]}).to_string().as_bytes());
+    add("oci-layout", br#"{"imageLayoutVersion": "1.0.0"}"#);
+    tar.finish().unwrap();
+}
+
+async fn an_image_made_of_a_checkpoint_is_restored_where_that_is_allowed(t: Test) {
+    const IMAGE: &str = "docker.io/cridge-tests/checkpoint:1";
+    let pod = t.pod().run().await;
+    let app = pod.container("app").shell(&format!("echo new >/etc/new; {COUNTER}")).start().await;
+    counts_beyond(&app, 5).await;
+    let (archive, layout) = (t.folder().join("app.tar"), t.folder().join("layout.tar"));
+    let before = count(&app);
+    checkpoint(&app, &archive).await;
+    image_of(&archive, IMAGE, &layout);
+    let configure =
+        |_: &Path, config: &mut String| config.push_str("[runtime]\nrestore_from_images = true\n");
+    let allowed = t.own_node(NodeOptions { configure: Some(configure), ..Default::default() }).await;
+    for node in [t.node(), &allowed] {
+        let socket = node.dir.join("containerd.sock");
+        let mut ctr = Command::new(node.program("ctr"));
+        ctr.arg("--address").arg(socket).args(["--namespace", "k8s.io", "images", "import", "--no-unpack"]);
+        let output = ctr.arg(&layout).output().expect("ctr");
+        assert!(output.status.success(), "{output:?}");
+        until("the image is known", || async { node.image(IMAGE).await.map(drop) }).await;
+    }
+    let refused = pod.container("refused").image_command().image(IMAGE).try_create().await;
+    let refused = refused.err().expect("it is off by default");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(refused.message().contains("runtime.restore_from_images"), "{refused:?}");
+
+    let pod = t.pod_on(&allowed).run().await;
+    let again = pod.container("again").image_command().image(IMAGE).start().await;
+    counts_beyond(&again, before + 3).await;
+    let first: u64 = again.log()[0].text.parse().unwrap();
+    assert!(first > before, "it went on from {before}, not from the start: {first}");
+    assert_eq!(again.sh("cat /etc/new").await, "new");
+    assert_eq!(again.status().await.image.unwrap().image, "docker.io/library/busybox:latest");
 }
 
 async fn what_does_not_run_is_not_checkpointed(t: Test) {
