@@ -69,6 +69,18 @@ build_critest() {
     GOFLAGS=-buildvcs=false go test -c -o "$1/critest" sigs.k8s.io/cri-tools/cmd/critest
 }
 
+# What people look into checkpoints with.
+checkpointctl() {
+    local module=$REPO/tests/go/checkpointctl place
+    place=checkpointctl/$(fingerprint "$module"/go.mod "$module"/go.sum)
+    once "$place" checkpointctl build_checkpointctl
+    point bin/checkpointctl "$place/checkpointctl"
+}
+build_checkpointctl() {
+    cd "$REPO/tests/go/checkpointctl" || return
+    CGO_ENABLED=0 GOFLAGS=-buildvcs=false go build -o "$1/checkpointctl" github.com/checkpoint-restore/checkpointctl
+}
+
 # kubelet, control_plane, kubectl: Kubernetes' own, apart, so that the first is there soon.
 kubelet() {
     local place

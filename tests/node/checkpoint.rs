@@ -18,6 +18,7 @@ pub fn cases() -> Vec<Case> {
     cridge only:
         a_container_is_checkpointed_and_runs_on,
         a_restored_container_goes_on_from_its_number,
+        checkpointctl_shows_what_an_archive_has,
         an_image_made_of_a_checkpoint_is_restored_where_that_is_allowed,
         what_does_not_run_is_not_checkpointed,
         a_location_must_be_a_place_for_a_file,
@@ -174,6 +175,34 @@ async fn a_restored_container_goes_on_from_its_number(t: Test) {
     let third = out_of(&pod, "third", &second).start().await;
     counts_beyond(&third, before + 3).await;
     assert_eq!(third.sh("cat /etc/new").await, "new");
+}
+
+/// What others' program says of an archive.
+fn checkpointctl(t: &Test, args: &[&str], archive: &Path) -> String {
+    let mut checkpointctl = Command::new(t.lab().program("checkpointctl"));
+    let output = checkpointctl.args(args).arg(archive).output().expect("checkpointctl");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+async fn checkpointctl_shows_what_an_archive_has(t: Test) {
+    let pod = t.pod().run().await;
+    let app = pod.container("app").shell(&format!("echo new >/etc/new; {COUNTER}")).start().await;
+    counts_beyond(&app, 3).await;
+    let archive = t.folder().join("app.tar");
+    checkpoint(&app, &archive).await;
+    let table = checkpointctl(&t, &["show"], &archive);
+    for word in ["app", "docker.io/library/busybox:latest", &app.id[..12], "containerd", "ROOT FS DIFF SIZE"]
+    {
+        assert!(table.contains(word), "{word} is not in {table}");
+    }
+    let inspected = checkpointctl(&t, &["inspect", "--all", "--format", "json"], &archive);
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+    let [of_app] = &inspected.as_array().unwrap()[..] else { panic!("one archive: {inspected}") };
+    assert_eq!((&of_app["container_name"], &of_app["id"]), (&json!("app"), &json!(app.id)), "{of_app}");
+    assert_eq!(of_app["process_tree"]["command"], "sh", "{of_app}");
+    assert!(of_app["checkpoint_size"]["memory_pages_size"].as_u64() > Some(0), "{of_app}");
+    assert!(of_app["mounts"].as_array().is_some_and(|mounts| !mounts.is_empty()), "{of_app}");
 }
 
 /// An OCI layout with an image whose files are an archive's, as `checkpointctl build` and buildah make it.

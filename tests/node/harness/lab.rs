@@ -59,6 +59,11 @@ impl Lab {
         self.up().images.get(name).unwrap_or_else(|| panic!("no test image is called {name}"))
     }
 
+    /// A program that `hack/lab` has.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.up().cache.join("bin").join(name)
+    }
+
     /// A folder, bridge and subnet that no other node of this run has, then containerd and the server there.
     pub async fn node(&self, release: &str, options: NodeOptions) -> Node {
         let number = self.subnets.fetch_add(1, Ordering::Relaxed);
