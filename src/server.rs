@@ -26,7 +26,7 @@ use crate::linux::lock;
 use crate::proto::cri::image_service_server::ImageServiceServer;
 use crate::proto::cri::runtime_service_server::RuntimeServiceServer;
 use crate::registry::Registry;
-use crate::sandbox::{Handlers, Sandboxes, load_facts};
+use crate::sandbox::{Handlers, Sandboxes, SeLinux, load_facts};
 use crate::stats::Stats;
 use crate::streaming::Streaming;
 
@@ -40,12 +40,10 @@ const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Another instance holds the same state, the built-in CRI plugin is active, the socket cannot be bound, or the
+/// Labels are wanted that the node cannot give, another instance holds the same state, the built-in CRI plugin is active, the socket cannot be bound, or the
 /// configuration cannot be used.
 pub async fn run(mut config: Config) -> Result<()> {
-    if config.runtime.enable_selinux {
-        bail!("runtime.enable_selinux: labels are not given yet; set it to false to run pods without them");
-    }
+    let selinux = SeLinux::load(&config.runtime)?;
     config.settle_cgroup_driver(cgroup_driver_of_node());
     let config = Arc::new(config);
     std::fs::create_dir_all(&config.root)
@@ -56,7 +54,7 @@ pub async fn run(mut config: Config) -> Result<()> {
     let _only_one = claim(&config.state)?;
     let containerd = Containerd::new(&config.containerd.socket, &config.containerd.namespace);
     first_contact(&containerd, &config).await?;
-    let daemon = Daemon::build(&config, containerd).await?;
+    let daemon = Daemon::build(&config, containerd, selinux).await?;
     let listener = bind(&config.listen).await?;
     let (streaming, streams) = Streaming::bind(&config.streaming).await?;
     let stop = CancellationToken::new();
@@ -85,12 +83,13 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn build(config: &Arc<Config>, containerd: Containerd) -> Result<Self> {
+    async fn build(config: &Arc<Config>, containerd: Containerd, selinux: SeLinux) -> Result<Self> {
         let registry = Registry::new(config.registry.clone());
         let images = Images::new(config.image.clone(), containerd.clone(), registry);
         let handlers = Handlers::load(config)?;
         let node = load_facts(&containerd).await.context("cannot learn what this node is")?;
-        let sandboxes = Sandboxes::new(config.clone(), containerd.clone(), images.clone(), handlers, node);
+        let sandboxes =
+            Sandboxes::new(config.clone(), containerd.clone(), images.clone(), handlers, selinux, node);
         let containers = Containers::new(config.clone(), containerd.clone(), images.clone(), sandboxes);
         Ok(Self {
             config: config.clone(),

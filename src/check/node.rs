@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::Finding;
 use crate::config::Config;
-use crate::linux::process;
+use crate::error::chain;
+use crate::linux::{process, selinux};
+use crate::sandbox::SeLinux;
 
 /// The oldest kernel that the oldest containerd is run on.
 const OLDEST: (u32, u32) = (4, 18);
@@ -18,6 +20,9 @@ pub fn findings(config: &Config) -> Vec<Finding> {
     }
     findings.push(namespaces(Path::new("/proc/self/ns")));
     findings.push(seccomp(Path::new("/proc/sys/kernel/seccomp/actions_avail")));
+    findings.extend(selinux(config.runtime.enable_selinux, selinux::is_enabled(), || {
+        SeLinux::load(&config.runtime).map(drop).map_err(|error| chain(&error))
+    }));
     findings.push(forwarding(fs::read_to_string(FORWARDING).ok().as_deref()));
     findings
 }
@@ -59,6 +64,21 @@ fn seccomp(actions: &Path) -> Finding {
     Finding::warn(NAME, "the kernel has none: pods that ask for a profile cannot run", fix)
 }
 
+fn selinux(wanted: bool, there: bool, usable: impl FnOnce() -> Result<(), String>) -> Option<Finding> {
+    const NAME: &str = "SELinux";
+    match (wanted, there) {
+        (false, false) => None,
+        (false, true) => {
+            let text = "the kernel enforces it, and containers get no labels of their own";
+            Some(Finding::warn(NAME, text, "set runtime.enable_selinux = true"))
+        }
+        (true, _) => Some(match usable() {
+            Ok(()) => Finding::ok(NAME, "every pod has a label of its own"),
+            Err(why) => Finding::fail(NAME, why, "see to SELinux, or set runtime.enable_selinux = false"),
+        }),
+    }
+}
+
 fn forwarding(value: Option<&str>) -> Finding {
     const NAME: &str = "IP forwarding";
     match value.map(str::trim) {
@@ -75,6 +95,17 @@ fn forwarding(value: Option<&str>) -> Finding {
 mod tests {
     use super::super::Outcome;
     use super::*;
+
+    #[test]
+    fn labels_are_given_or_it_is_told() {
+        let outcome = |wanted, there, usable: Result<(), &str>| {
+            selinux(wanted, there, || usable.map_err(str::to_owned)).map(|finding| finding.outcome)
+        };
+        assert_eq!(outcome(false, false, Ok(())), None);
+        assert_eq!(outcome(false, true, Ok(())), Some(Outcome::Warn));
+        assert_eq!(outcome(true, true, Ok(())), Some(Outcome::Ok));
+        assert_eq!(outcome(true, false, Err("no")), Some(Outcome::Fail));
+    }
 
     #[test]
     fn what_the_kernel_lacks_is_told() {

@@ -1,7 +1,7 @@
 //! CreateContainer: record, snapshot, FIFOs and status file; a task only comes with StartContainer.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
@@ -14,7 +14,7 @@ use crate::containerd::{ContainerRecord, RuntimeSelection, TypedBlob};
 use crate::id::{ContainerId, SnapshotKey};
 use crate::image::Image;
 use crate::proto::cri;
-use crate::sandbox::{Handler, Sandbox, give_to_root};
+use crate::sandbox::{Handler, Labels, Sandbox, give_to_root};
 use crate::spec::{self, UserNamespace};
 use crate::state::{CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile};
 use crate::time::Timestamp;
@@ -85,6 +85,7 @@ pub(super) struct Plan {
     pub(super) image_name: String,
     /// What it comes out of, unless it starts afresh.
     pub(super) restore: Option<Restore>,
+    pub(super) labels: Labels,
 }
 
 impl Plan {
@@ -118,7 +119,21 @@ impl Plan {
             given => given.to_owned(),
         };
         let name = check::name_of(&names.0, &names.1);
-        Ok(Self { containers, id, name, sandbox, pod_config, config, handler, image, image_name, restore })
+        let labels = containers.sandboxes().selinux().of_container(&config, &sandbox, &handler);
+        let labels = labels.map_err(ContainerError::Spec)?;
+        Ok(Self {
+            containers,
+            id,
+            name,
+            sandbox,
+            pod_config,
+            config,
+            handler,
+            image,
+            image_name,
+            restore,
+            labels,
+        })
     }
 
     /// Creates, or undoes.
@@ -192,13 +207,14 @@ impl Plan {
                 image_ref: self.image.id.to_string(),
                 log_path: check::log_path(&self.config, &self.pod_config),
                 stop_signal: self.stop_signal(),
-                process_label: String::new(),
+                process_label: self.labels.kept.clone(),
                 unknown: Default::default(),
             },
             state: ContainerState::Creating,
             snapshotter: self.handler.snapshotter.clone(),
             user: None,
             cgroups_path: String::new(),
+            mount_label: self.labels.mount.clone(),
         }
     }
 
@@ -291,8 +307,12 @@ impl Plan {
             mount.options.retain(|option| !option.starts_with("uidmap=") && !option.starts_with("gidmap="));
         }
         let target = self.containers.inner().config.state.join("views").join(self.id.as_str());
-        with_mounted(mounts, target, move |root| volumes::fill(&volumes, root)).await.map_err(|source| {
-            ContainerError::Linux { step: "fill the image's volumes", id: self.id.clone(), source }
+        let label = self.labels.mount.clone();
+        let fill = move |root: &Path| volumes::fill(&volumes, root, &label);
+        with_mounted(mounts, target, fill).await.map_err(|source| ContainerError::Linux {
+            step: "fill the image's volumes",
+            id: self.id.clone(),
+            source,
         })
     }
 }

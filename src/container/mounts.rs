@@ -9,7 +9,7 @@ use super::ContainerError;
 use crate::field;
 use crate::id::ContainerId;
 use crate::linux::mount::{self, Propagation};
-use crate::linux::{LinuxError, device, rootfs};
+use crate::linux::{LinuxError, device, rootfs, selinux};
 use crate::proto::cri;
 use crate::spec::{PreparedDevice, PreparedMount};
 
@@ -40,6 +40,35 @@ pub(super) fn prepare(
         Ok(PreparedMount { mount: wanted.clone(), source, source_propagation })
     };
     config.mounts.iter().enumerate().map(one).collect()
+}
+
+/// Gives the files of all mounts that ask for it the label of the container's; `shared` are those of the pod. Images are
+/// mounted with their label. Blocking.
+pub(super) fn relabel(
+    id: &ContainerId,
+    mounts: &[PreparedMount],
+    shared: &[cri::Mount],
+    label: &str,
+) -> Result<(), ContainerError> {
+    if label.is_empty() {
+        return Ok(());
+    }
+    let failed = |source| ContainerError::Linux { step: "label the mounts", id: id.clone(), source };
+    for (n, PreparedMount { mount, source, .. }) in mounts.iter().enumerate() {
+        if !mount.selinux_relabel || mount.image.is_some() {
+            continue;
+        }
+        if selinux::is_of_the_node(source) {
+            let why = format!("{} is the node's own and keeps its label", source.display());
+            return Err(field::error(format!("config.mounts[{n}].selinux_relabel"), why).into());
+        }
+        selinux::relabel(source, label).map_err(failed)?;
+    }
+    let covered = |path: &str| mounts.iter().any(|mount| mount.mount.container_path == path);
+    let shared = shared.iter().filter(|mount| mount.selinux_relabel && !covered(&mount.container_path));
+    shared
+        .map(|mount| Path::new(&mount.host_path))
+        .try_for_each(|path| selinux::relabel(path, label).map_err(failed))
 }
 
 /// The folder of a mounted image that `image_sub_path` names: no link in it leads out of the image.
@@ -82,4 +111,55 @@ pub(super) fn devices(config: &cri::ContainerConfig) -> Result<Vec<PreparedDevic
 
 fn refused(field: &str, error: &LinuxError) -> ContainerError {
     field::error(field, crate::error::chain(error)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LABEL: &str = "u:r:t:s0:c1,c2";
+
+    fn prepared(source: &Path, relabel: bool, image: bool) -> PreparedMount {
+        let image = image.then(cri::ImageSpec::default);
+        let mount = cri::Mount { selinux_relabel: relabel, image, ..Default::default() };
+        PreparedMount { mount, source: source.to_owned(), source_propagation: Propagation::Private }
+    }
+
+    #[test]
+    fn what_asks_for_it_is_labelled_and_nothing_else() {
+        crate::linux::require_root();
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let [wanted, left, image, hosts, covered] =
+            ["wanted", "left", "image", "hosts", "covered"].map(folder);
+        let shared = |container_path: &str, host: &Path| cri::Mount {
+            container_path: container_path.into(),
+            host_path: host.display().to_string(),
+            selinux_relabel: true,
+            ..Default::default()
+        };
+        let mut mounts =
+            vec![prepared(&wanted, true, false), prepared(&left, false, false), prepared(&image, true, true)];
+        mounts[1].mount.container_path = "/dev/shm".into();
+        let files = [shared("/etc/hosts", &hosts), shared("/dev/shm", &covered)];
+        let id = ContainerId::generate();
+        let labelled = |path: &Path| {
+            let mut label = [0; 64];
+            rustix::fs::lgetxattr(path, "security.selinux", &mut label)
+                .is_ok_and(|n| label[..n] == *LABEL.as_bytes())
+        };
+        relabel(&id, &mounts, &files, "").unwrap();
+        assert!(!labelled(&wanted));
+        relabel(&id, &mounts, &files, LABEL).unwrap();
+        let all = [&wanted, &left, &image, &hosts, &covered].map(|path| labelled(path));
+        assert_eq!(all, [true, false, false, true, false]);
+
+        mounts.push(prepared(Path::new("/etc"), true, false));
+        let error = relabel(&id, &mounts, &files, LABEL).unwrap_err();
+        assert!(error.to_string().starts_with("config.mounts[3].selinux_relabel: /etc "), "{error}");
+    }
 }

@@ -61,6 +61,7 @@ impl Plan {
     pub(super) async fn look(&self, images: Vec<MountedImage>) -> Result<Looked, ContainerError> {
         let (id, config, handler) = (self.id.clone(), self.config.clone(), self.handler.clone());
         let (pod, runtime) = (self.pod_config.clone(), self.containers.inner().config.runtime.clone());
+        let (label, files) = (self.labels.mount.clone(), self.shared_files());
         let look = move || {
             let host_devices = if wants_host_devices(&config, &handler) {
                 let failed = |source| ContainerError::Linux {
@@ -72,8 +73,10 @@ impl Plan {
             } else {
                 Vec::new()
             };
+            let mounts = mounts::prepare(&id, &config, &images)?;
+            mounts::relabel(&id, &mounts, &files, &label)?;
             Ok(Looked {
-                mounts: mounts::prepare(&id, &config, &images)?,
+                mounts,
                 devices: mounts::devices(&config)?,
                 host_devices,
                 cdi: cdi::edits(&config, &runtime)?,
@@ -124,8 +127,8 @@ impl Plan {
             recursive_read_only: self.handler.features().recursive_read_only,
             base: self.handler.base.as_deref(),
             seccomp_profile: looked.seccomp_profile.as_deref(),
-            process_label: "",
-            mount_label: "",
+            process_label: &self.labels.process,
+            mount_label: &self.labels.mount,
             node: &sandboxes.node(),
         })
         .map_err(ContainerError::Spec)
@@ -157,6 +160,8 @@ impl Plan {
         let files = sandboxes.root_dir(&self.sandbox.id);
         let of = |container_path: &str, host_path: std::path::PathBuf| cri::Mount {
             container_path: container_path.into(),
+            // The node's own /dev/shm is not the pod's to label.
+            selinux_relabel: host_path != std::path::Path::new("/dev/shm"),
             host_path: host_path.display().to_string(),
             ..Default::default()
         };

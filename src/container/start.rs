@@ -51,7 +51,7 @@ impl Containers {
         })?;
         let task = NewTask {
             container_id: container.id.to_string(),
-            rootfs: rootfs.mounts.clone(),
+            rootfs: rootfs.labelled(&facts.mount_label),
             stdio,
             runtime_path: handler.config.runtime_path.clone(),
             options: self.restore_options(container, &handler)?,

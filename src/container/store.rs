@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, MutexGuard, watch};
 
@@ -18,7 +18,7 @@ use crate::id::{ContainerId, PodId};
 use crate::image::Images;
 use crate::io::ContainerIo;
 use crate::proto::cri;
-use crate::sandbox::{Change, Happening, Sandboxes};
+use crate::sandbox::{Change, Happening, HeldLevel, Sandboxes};
 use crate::signal::Signal;
 use crate::state::{ContainerMetadata, ContainerStatusFile, Making, Names, PrefixIndex, PrefixMatch};
 
@@ -42,6 +42,8 @@ pub struct Container {
     pub(super) oom: AtomicBool,
     /// While it runs.
     pub(super) witness: std::sync::Mutex<Option<Witness>>,
+    /// Of its SELinux label, for as long as it is known.
+    level: OnceLock<HeldLevel>,
 }
 
 /// What may change of a container.
@@ -55,6 +57,8 @@ pub struct ContainerFacts {
     /// From the stored spec: what ContainerStatus reports without asking anyone.
     pub user: Option<cri::ContainerUser>,
     pub cgroups_path: String,
+    /// From there too: the SELinux label of its files.
+    pub mount_label: String,
 }
 
 impl ContainerFacts {
@@ -100,6 +104,7 @@ impl Container {
             reaped: AtomicBool::default(),
             oom: AtomicBool::default(),
             witness: std::sync::Mutex::default(),
+            level: OnceLock::new(),
         }
     }
 
@@ -288,6 +293,9 @@ impl Containers {
     }
 
     pub(super) fn insert(&self, container: Arc<Container>) {
+        if let Some(held) = self.sandboxes().selinux().hold(&container.facts().metadata.process_label) {
+            container.level.get_or_init(|| held);
+        }
         let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.index.insert(container.id.as_str());
         entries.by_id.insert(container.id.clone(), container);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use crate::linux::{LinuxError, rootfs};
+use crate::linux::{LinuxError, rootfs, selinux};
 use crate::proto::cri;
 
 /// One volume: where the image wants it, and the host folder that holds it.
@@ -43,16 +43,21 @@ pub(super) fn mounts(volumes: &[Volume]) -> impl Iterator<Item = cri::Mount> {
     })
 }
 
-/// Makes the folders and copies into each what the image has there; nothing outside `root` is followed. Blocking.
-pub(super) fn fill(volumes: &[Volume], root: &Path) -> Result<(), LinuxError> {
+/// Makes the folders and copies into each what the image has there; nothing outside `root` is followed. All of it gets
+/// the SELinux label of the container's files, if there is one. Blocking.
+pub(super) fn fill(volumes: &[Volume], root: &Path, label: &str) -> Result<(), LinuxError> {
     for volume in volumes {
         fs::create_dir_all(&volume.host_path).map_err(LinuxError::on("make", &volume.host_path))?;
         let source = Path::new(&volume.container_path);
-        let Some(fd) = rootfs::open(root, source, OFlags::RDONLY)? else { continue };
-        // Through the open descriptor: the name may lead through links.
-        let opened = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-        if fs::metadata(&opened).map_err(LinuxError::on("look at", source))?.is_dir() {
-            copy_folder(&opened, &volume.host_path).map_err(LinuxError::on("copy", source))?;
+        if let Some(fd) = rootfs::open(root, source, OFlags::RDONLY)? {
+            // Through the open descriptor: the name may lead through links.
+            let opened = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            if fs::metadata(&opened).map_err(LinuxError::on("look at", source))?.is_dir() {
+                copy_folder(&opened, &volume.host_path).map_err(LinuxError::on("copy", source))?;
+            }
+        }
+        if !label.is_empty() {
+            selinux::relabel(&volume.host_path, label)?;
         }
     }
     Ok(())
@@ -110,7 +115,7 @@ mod tests {
             volumes.iter().map(|v| v.container_path.as_str()).collect::<Vec<_>>(),
             ["/data", "/empty", "/escape"]
         );
-        fill(&volumes, root.path()).unwrap();
+        fill(&volumes, root.path(), "").unwrap();
         let data = &volumes[0].host_path;
         assert_eq!(fs::read_to_string(data.join("sub/file")).unwrap(), "content");
         assert_eq!(fs::metadata(data.join("sub")).unwrap().mode() & 0o777, 0o750);

@@ -18,6 +18,7 @@ pub mod netns;
 pub mod pidfd;
 pub mod process;
 pub mod rootfs;
+pub mod selinux;
 mod thread;
 pub mod userns;
 

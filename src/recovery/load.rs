@@ -104,6 +104,7 @@ fn container_of(record: &ContainerRecord, containers: &Containers) -> Result<Con
     Ok(Container::new(ContainerFacts {
         user: spec.as_ref().and_then(spec::user_of),
         cgroups_path: spec.as_ref().map(spec::cgroups_path_of).unwrap_or_default(),
+        mount_label: spec.as_ref().map(spec::mount_label_of).unwrap_or_default(),
         snapshotter: record.snapshotter.clone(),
         file,
         metadata,

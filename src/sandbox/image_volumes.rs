@@ -49,7 +49,8 @@ impl Sandboxes {
         let rootfs = Rootfs::new(mounts, users, self.state_dir(&sandbox.id))
             .await
             .map_err(|source| SandboxError::Mount { path: target.clone(), source })?;
-        let (mounted, mounts) = (target.clone(), rootfs.mounts.clone());
+        let mounts = rootfs.labelled(&self.selinux().shared_files(sandbox));
+        let mounted = target.clone();
         let work = move || {
             let made = |source| SandboxError::File { action: "make", path: mounted.clone(), source };
             std::fs::create_dir_all(&mounted).map_err(made)?;

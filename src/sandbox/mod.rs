@@ -8,6 +8,7 @@
 //! state.rs     what may follow what
 //! changes.rs   what happens, told as it happens
 //! rootfs.rs    snapshots as a pod in a user namespace must see them
+//! selinux.rs   labels, and levels that no other pod has
 //! dial.rs      a port of the pod, from inside its network
 //! ```
 //!
@@ -25,6 +26,7 @@ mod node;
 mod pod_network;
 mod rootfs;
 mod run;
+mod selinux;
 mod state;
 mod store;
 mod teardown;
@@ -35,6 +37,7 @@ pub use error::SandboxError;
 pub use handler::{Handler, Handlers};
 pub use node::load_facts;
 pub use rootfs::{Rootfs, give_to_root};
+pub use selinux::{HeldLevel, Labels, SeLinux};
 pub use state::SandboxState;
 pub use store::{NetworkHold, Sandbox, SandboxFacts, Sandboxes};
 pub(crate) use teardown::{delete_task, end_task, gone_is_fine};

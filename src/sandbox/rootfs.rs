@@ -14,7 +14,7 @@ use crate::spec::UserNamespace;
 
 /// A rootfs that can be mounted until [`Rootfs::release`].
 pub struct Rootfs {
-    pub mounts: Vec<SnapshotMount>,
+    mounts: Vec<SnapshotMount>,
     /// The owner's state folder, if anything is mounted there.
     state: Option<PathBuf>,
 }
@@ -66,6 +66,15 @@ impl Rootfs {
         tokio::task::spawn_blocking(show)
             .await
             .unwrap_or_else(|why| Err(broken_off(std::io::Error::other(why))))
+    }
+
+    /// The mounts, for whoever mounts them, with the SELinux label that all files there are to have; none if empty.
+    pub fn labelled(&self, label: &str) -> Vec<SnapshotMount> {
+        let mut mounts = self.mounts.clone();
+        if !label.is_empty() {
+            mounts.iter_mut().for_each(|mount| mount.options.push(format!("context={label:?}")));
+        }
+        mounts
     }
 
     /// Takes the views away: the rootfs is mounted now, or will not be.
@@ -177,6 +186,17 @@ mod tests {
             assert_eq!(planned.mounts, [mount("bind", "/v/0", &["rbind", option])]);
             assert_eq!(planned.views, [view("/s/1/fs", "/v/0", read_only)]);
         }
+    }
+
+    #[test]
+    fn a_label_is_one_more_option_of_every_mount() {
+        let mounts = vec![mount("overlay", "overlay", &["lowerdir=/a:/b"]), mount("bind", "/c", &[])];
+        let rootfs = Rootfs { mounts: mounts.clone(), state: None };
+        assert_eq!(rootfs.labelled(""), mounts);
+        let labelled = rootfs.labelled("u:r:t:s0:c1,c2");
+        let label = "context=\"u:r:t:s0:c1,c2\"";
+        assert_eq!(labelled[0], mount("overlay", "overlay", &["lowerdir=/a:/b", label]));
+        assert_eq!(labelled[1], mount("bind", "/c", &[label]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::error::blocking;
 use super::pod_network::pod_network;
 use super::teardown::Extent;
 use super::{Handler, NetworkHold, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes};
-use super::{Rootfs, files, give_to_root};
+use super::{Labels, Rootfs, files, give_to_root};
 use crate::containerd::{ContainerRecord, NewTask, SnapshotMount, StdioPaths, TypedBlob};
 use crate::error::Kind;
 use crate::id::{PodId, SnapshotKey};
@@ -56,8 +56,9 @@ impl Sandboxes {
         }
         let id = PodId::generate();
         let name = checked.name.clone();
-        let plan =
-            Plan { sandboxes: self.clone(), id: id.clone(), config: config.clone(), handler, checked, users };
+        let labels = self.selinux().of_pod(config, &handler).map_err(SandboxError::Spec)?;
+        let (sandboxes, config) = (self.clone(), config.clone());
+        let plan = Plan { sandboxes, id: id.clone(), config, handler, checked, users, labels };
         let made = self.inner().making.make(&name, request, id.clone(), plan.carry_out()).await?;
         Ok(Made { joined: made != id, id: made, name })
     }
@@ -80,6 +81,7 @@ struct Plan {
     checked: Checked,
     /// The pod's own; `None` is the node's.
     users: Option<UserNamespace>,
+    labels: Labels,
 }
 
 /// Whether ADD and the task's creation may overlap.
@@ -206,7 +208,7 @@ impl Plan {
             additional_ips: Vec::new(),
             runtime_handler: self.handler.name.clone(),
             cni_result: serde_json::Value::Null,
-            process_label: String::new(),
+            process_label: self.labels.kept.clone(),
             unknown: Default::default(),
         }
     }
@@ -230,8 +232,8 @@ impl Plan {
             runtime: &self.sandboxes.inner().config.runtime,
             handler: &self.handler.config,
             seccomp_profile: seccomp_profile.as_deref(),
-            process_label: "",
-            mount_label: "",
+            process_label: &self.labels.process,
+            mount_label: &self.labels.mount,
             node: &self.sandboxes.node(),
         })
         .map_err(SandboxError::Spec)
@@ -360,7 +362,7 @@ impl Plan {
             .map_err(|source| self.linux("map the ids of the rootfs", source))?;
         let task = NewTask {
             container_id: self.id.to_string(),
-            rootfs: rootfs.mounts.clone(),
+            rootfs: rootfs.labelled(&self.labels.mount),
             stdio: StdioPaths::default(),
             runtime_path: self.handler.config.runtime_path.clone(),
             options: None,

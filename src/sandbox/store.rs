@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, watch};
 
-use super::{Changes, Handlers, Happening, SandboxError, SandboxState};
+use super::{Changes, Handlers, Happening, HeldLevel, SandboxError, SandboxState, SeLinux};
 use crate::config::Config;
 use crate::containerd::Containerd;
 use crate::id::PodId;
@@ -23,6 +23,8 @@ pub struct Sandbox {
     facts: watch::Sender<Arc<SandboxFacts>>,
     /// Held by whatever brings the sandbox up or down, or changes it: one such operation at a time.
     pub(super) work: Mutex<()>,
+    /// Of its SELinux label, for as long as it is known.
+    level: OnceLock<HeldLevel>,
 }
 
 /// What may change of a sandbox.
@@ -54,6 +56,7 @@ pub(super) struct Inner {
     pub containerd: Containerd,
     pub images: Images,
     pub handlers: Handlers,
+    pub selinux: SeLinux,
     pub names: Arc<Names<PodId>>,
     pub making: Making<PodId, cri::RunPodSandboxRequest, SandboxError>,
     changes: Changes,
@@ -71,7 +74,8 @@ impl Sandbox {
     /// An entry with its first facts.
     pub fn new(facts: SandboxFacts) -> Self {
         let id = facts.metadata.id.clone();
-        Self { id, facts: watch::Sender::new(Arc::new(facts)), work: Mutex::default() }
+        let facts = watch::Sender::new(Arc::new(facts));
+        Self { id, facts, work: Mutex::default(), level: OnceLock::new() }
     }
 
     /// What is known now.
@@ -116,6 +120,7 @@ impl Sandboxes {
         containerd: Containerd,
         images: Images,
         handlers: Handlers,
+        selinux: SeLinux,
         node: NodeFacts,
     ) -> Self {
         let names = Arc::<Names<PodId>>::default();
@@ -124,6 +129,7 @@ impl Sandboxes {
             containerd,
             images,
             handlers,
+            selinux,
             making: Making::new(names.clone()),
             names,
             changes: Changes::default(),
@@ -139,6 +145,11 @@ impl Sandboxes {
     /// The runtime handlers, for containers of the same pods.
     pub fn handlers(&self) -> &Handlers {
         &self.0.handlers
+    }
+
+    /// The SELinux labels of pods and containers.
+    pub fn selinux(&self) -> &SeLinux {
+        &self.0.selinux
     }
 
     /// What the node is and allows, as last looked up.
@@ -230,6 +241,9 @@ impl Sandboxes {
     }
 
     pub(super) fn insert(&self, sandbox: Arc<Sandbox>) {
+        if let Some(held) = self.selinux().hold(&sandbox.facts().metadata.process_label) {
+            sandbox.level.get_or_init(|| held);
+        }
         let mut entries = self.0.entries.write().unwrap_or_else(PoisonError::into_inner);
         entries.index.insert(sandbox.id.as_str());
         entries.by_id.insert(sandbox.id.clone(), sandbox);

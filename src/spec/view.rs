@@ -62,6 +62,12 @@ pub fn cgroups_path_of(spec: &Spec) -> String {
     path.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
+/// The SELinux label of the container's files (`mountLabel`); empty where there is none.
+pub fn mount_label_of(spec: &Spec) -> String {
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().clone());
+    label.unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +98,8 @@ mod tests {
         };
         assert_eq!(found, expected);
 
+        let labelled: Spec = serde_json::from_str(r#"{"linux":{"mountLabel":"a:b:c"}}"#).unwrap();
+        assert_eq!((mount_label_of(&labelled).as_str(), mount_label_of(&spec).as_str()), ("a:b:c", ""));
         let bare: Spec = serde_json::from_str("{}").unwrap();
         assert_eq!((user_of(&bare), resources_of(&bare)), (None, None));
     }

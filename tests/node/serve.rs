@@ -1,6 +1,7 @@
 //! The daemon as a service: its socket, what it tells systemd, and what it refuses to run beside.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         only_its_group_may_speak_to_it,
         systemd_is_told_of_its_start_its_life_and_its_end,
         it_does_not_run_beside_the_built_in_plugin,
+        labels_that_the_node_cannot_give_are_told_at_the_start,
     ]
 }
 
@@ -54,6 +56,19 @@ async fn systemd_is_told_of_its_start_its_life_and_its_end(t: Test) {
     let ended = tokio::time::timeout(Duration::from_secs(60), cridge.wait()).await.expect("it ends").unwrap();
     assert!(ended.success(), "{ended}");
     node.start().await;
+}
+
+async fn labels_that_the_node_cannot_give_are_told_at_the_start(t: Test) {
+    if Path::new("/sys/fs/selinux/enforce").exists() {
+        return;
+    }
+    let config = t.folder().join("cridge.toml");
+    std::fs::write(&config, "[runtime]\nenable_selinux = true\n").unwrap();
+    let mut serve = tokio::process::Command::new(env!("CARGO_BIN_EXE_cridge"));
+    let output = serve.args(["serve", "--config"]).arg(config).stdin(Stdio::null()).output().await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("runtime.enable_selinux") && text.contains("runs without SELinux"), "{text}");
 }
 
 async fn it_does_not_run_beside_the_built_in_plugin(t: Test) {
