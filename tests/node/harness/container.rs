@@ -303,10 +303,11 @@ impl Container {
         PathBuf::from(&self.pod.config.log_directory).join(&self.config.log_path)
     }
 
-    /// The lines of its log; none before there is a log.
+    /// The lines of its log; none before there is a log. One that is just being written is not there yet.
     pub fn log(&self) -> Vec<LogLine> {
         let text = std::fs::read(self.log_file()).unwrap_or_default();
-        String::from_utf8_lossy(&text).split_terminator('\n').map(LogLine::parse).collect()
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        String::from_utf8_lossy(&text[..whole]).split_terminator('\n').map(LogLine::parse).collect()
     }
 
     /// What it wrote to both streams, without the last line's end.
