@@ -105,7 +105,7 @@ impl Containers {
     ) {
         let fed = write_input(&path, &mut input).await;
         if let Err(error) = fed {
-            tracing::debug!(container = %container.id, "a command's input ends early: {error}");
+            tracing::debug!(container = %container.id, "a command's input ends early: {}", chain(&*error));
         }
         if terminal {
             return;
@@ -152,7 +152,7 @@ fn io_failed(container: &Container, source: IoError) -> ContainerError {
 }
 
 async fn write_input(path: &Path, input: &mut Input) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut inflow = Inflow::open(path)?;
+    let mut inflow = Inflow::open(path).await?;
     while let Some(bytes) = input.chunk().await? {
         inflow.write(&bytes).await?;
     }

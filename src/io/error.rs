@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::error::Kind;
 
 /// A file, FIFO or folder, and why it failed.
@@ -16,6 +18,12 @@ impl IoError {
     /// What it means to the caller.
     pub fn kind(&self) -> Kind {
         Kind::Internal
+    }
+
+    /// The system's word for it.
+    pub(super) fn errno(&self) -> Option<Errno> {
+        let Self::File { source, .. } = self;
+        Errno::from_io_error(source)
     }
 
     /// Says of an error what was tried, for `map_err`.

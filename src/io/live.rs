@@ -3,14 +3,20 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::Sender;
+use tokio::time::sleep;
 
 use super::IoError;
 use super::source::{Found, LOOK, Source, open_fifo};
+
+/// How often a FIFO is tried that nobody reads yet. There is nothing that would tell.
+const UNREAD: Duration = Duration::from_millis(2);
 
 /// What a process writes to one of its streams.
 #[derive(Debug)]
@@ -49,12 +55,18 @@ impl Outflow {
 pub struct Inflow(Sender);
 
 impl Inflow {
-    /// Opens the FIFO of a process that was started: its reader is there.
+    /// Opens the FIFO of a process that was started, as soon as it has a reader: a shim opens its end in the background,
+    /// and may still be about to when it says that the process runs.
     ///
     /// # Errors
-    /// It cannot be opened, or is none, or the process ended already.
-    pub fn open(path: &Path) -> Result<Self, IoError> {
-        Self::over(open_fifo(path, OFlags::WRONLY)?).map_err(IoError::on("write to FIFO", path))
+    /// It cannot be opened, or is none.
+    pub async fn open(path: &Path) -> Result<Self, IoError> {
+        loop {
+            match open_fifo(path, OFlags::WRONLY) {
+                Err(error) if error.errno() == Some(Errno::NXIO) => sleep(UNREAD).await,
+                fifo => return Self::over(fifo?).map_err(IoError::on("write to FIFO", path)),
+            }
+        }
     }
 
     pub(super) fn over(fifo: OwnedFd) -> io::Result<Self> {

@@ -83,3 +83,19 @@ async fn an_execs_grandchild_does_not_keep_its_output_back() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[tokio::test]
+async fn a_process_input_waits_for_its_reader() {
+    let rig = Rig::new(false, Stdin::Open);
+    let path = rig.fifos.stdin.clone().unwrap();
+    let opening = tokio::spawn({
+        let path = path.clone();
+        async move { Inflow::open(&path).await.unwrap().write(b"said").await.unwrap() }
+    });
+    // Several tries of it.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!opening.is_finished(), "nobody reads yet");
+    let read = tokio::task::spawn_blocking(move || fs::read(path).unwrap());
+    opening.await.unwrap();
+    assert_eq!(read.await.unwrap(), b"said");
+}
