@@ -210,17 +210,20 @@ async fn connect(dial: &Dial, port: u16, receiver: Receiver, sender: Sender) -> 
     relayed.inspect_err(|why| tracing::debug!(port, %why, "a forwarded connection broke"))
 }
 
-/// Copies both ways; each direction ends for itself. What either side breaks ends both.
+/// Copies both ways; each direction ends for itself. Who breaks with us ends both; a port that listens no more may still
+/// have something to say.
 async fn relay(stream: tokio::net::TcpStream, mut receiver: Receiver, mut sender: Sender) -> io::Result<()> {
     // Best effort: it only makes small answers faster.
     let _ = stream.set_nodelay(true);
     let tells_its_end = sender.tells_its_end();
     let (mut read, mut write) = stream.into_split();
-    let to_pod = async {
+    let to_pod = async move {
         while let Some(bytes) = receiver.chunk().await? {
-            write.write_all(&bytes).await?;
+            if let Err(why) = write.write_all(&bytes).await {
+                return Ok(Err(why));
+            }
         }
-        write.shutdown().await
+        Ok::<_, io::Error>(write.shutdown().await)
     };
     let from_pod = async {
         let mut buffer = BytesMut::new();
@@ -234,13 +237,14 @@ async fn relay(stream: tokio::net::TcpStream, mut receiver: Receiver, mut sender
         }
     };
     if tells_its_end {
-        return tokio::try_join!(to_pod, from_pod).map(|_| ());
+        let (taken, ()) = tokio::try_join!(to_pod, from_pod)?;
+        return taken;
     }
     tokio::pin!(to_pod, from_pod);
     let mut said = false;
-    tokio::select! {
-        ended = &mut to_pod => ended?,
-        ended = &mut from_pod => { said = true; ended?; }
-    }
-    if said { timeout(GRACE, to_pod).await.unwrap_or(Ok(())) } else { from_pod.await }
+    let taken = tokio::select! {
+        taken = &mut to_pod => taken?,
+        ended = &mut from_pod => { said = true; ended.map(Ok)? }
+    };
+    if said { timeout(GRACE, to_pod).await.unwrap_or(Ok(Ok(())))? } else { from_pod.await.and(taken) }
 }

@@ -1,10 +1,13 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::forward::serve_spdy;
+use super::super::spdy::Limits;
 use super::super::spdy::peer::{Heard, Peer};
+use super::super::work::Work;
 use super::{ask, echo, forward, server};
 
 async fn spdy(url: &str, protocol: &str) -> Peer<TcpStream> {
@@ -95,4 +98,44 @@ async fn forwarded_connections_live_for_themselves() {
     let mut still = [0; 10];
     two.read_exact(&mut still).await.unwrap();
     assert_eq!(&still, b"still here");
+}
+
+#[tokio::test]
+async fn what_a_port_said_arrives_though_it_listens_no_more() {
+    /// More than is read of it at once, less than its socket holds.
+    const ANSWER: usize = 48 << 10;
+    let pod = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let Work::PortForward(forward) = forward(pod.local_addr().unwrap().port(), &[]) else { unreachable!() };
+    // A client that is slow to listen: most of the answer stays in the port's connection.
+    let (client, io) = duplex(1 << 10);
+    tokio::spawn(serve_spdy(io, forward, Limits { outgoing: 1 << 10, ..Default::default() }));
+    let mut peer = Peer::new(client);
+    for (id, kind) in [(1, "error"), (3, "data")] {
+        peer.script.syn(id, &[("streamtype", kind), ("port", "80"), ("requestid", "0")]);
+    }
+    peer.script.data(3, b"a question", false);
+    peer.say().await;
+    let (mut port, _) = pod.accept().await.unwrap();
+    port.peek(&mut [0]).await.unwrap();
+    port.write_all(&[7; ANSWER]).await.unwrap();
+    // With the question unread, which resets the connection; the next is not taken.
+    drop(port);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    peer.script.data(3, b"another question", false);
+    peer.say().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut heard = 0;
+    loop {
+        match peer.hear().await {
+            Heard::Data { id: 3, bytes, fin } => {
+                heard += bytes.len();
+                if fin {
+                    break;
+                }
+            }
+            Heard::Reset(3, _) | Heard::End => break,
+            _ => {}
+        }
+    }
+    assert_eq!(heard, ANSWER);
 }
