@@ -27,6 +27,7 @@ mod restart;
 mod security;
 mod serve;
 mod sessions;
+mod soak;
 mod stats;
 mod streaming;
 mod update;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         exec::cases(),
         streaming::cases(),
         sessions::cases(),
+        soak::cases(),
         logs::cases(),
         images::cases(),
         image_volumes::cases(),

@@ -19,6 +19,8 @@ use super::{Lab, Node, NodeOptions};
 
 /// How long a test may take, at most: nothing but a hang takes that long.
 const TEST_LIMIT: Duration = Duration::from_secs(240);
+/// The same of those that `hack/soak` runs.
+const SOAK_LIMIT: Duration = Duration::from_secs(3600);
 
 /// One test, by its group and name.
 #[derive(Clone, Copy)]
@@ -149,14 +151,15 @@ async fn carry_out(case: Case, release: Arc<Release>) -> Result<(), Failed> {
     };
     let test = Test(Arc::new(inner));
     let body = AssertUnwindSafe((case.run)(test.clone())).catch_unwind();
-    let mut failures = match tokio::time::timeout(TEST_LIMIT, body).await {
+    let limit = if case.group == "soak" { SOAK_LIMIT } else { TEST_LIMIT };
+    let mut failures = match tokio::time::timeout(limit, body).await {
         Ok(Ok(())) if case.kind == Kind::KnownToFail => {
             vec!["it passes: take it off the list of those that are known to fail".to_owned()]
         }
         Ok(Err(_)) if case.kind == Kind::KnownToFail => Vec::new(),
         Ok(Ok(())) => Vec::new(),
         Ok(Err(panic)) => vec![text_of(&*panic)],
-        Err(_) => vec![format!("it did not end within {TEST_LIMIT:?}")],
+        Err(_) => vec![format!("it did not end within {limit:?}")],
     };
     let cleaned = AssertUnwindSafe(test.clean_up(&mut failures)).catch_unwind().await;
     failures.extend(cleaned.err().map(|panic| text_of(&*panic)));
