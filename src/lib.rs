@@ -1,6 +1,7 @@
 //! cridge: a CRI v1 server over a stock containerd.
 
 pub mod check;
+pub mod chunk;
 pub mod cli;
 pub mod config;
 pub mod container;

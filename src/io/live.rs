@@ -13,7 +13,8 @@ use tokio::net::unix::pipe::Sender;
 use tokio::time::sleep;
 
 use super::IoError;
-use super::source::{Found, LOOK, Source, open_fifo};
+use super::source::{Found, Source, open_fifo};
+use crate::chunk::{CHUNK, Chunk};
 
 /// How often a FIFO is tried that nobody reads yet. There is nothing that would tell.
 const UNREAD: Duration = Duration::from_millis(2);
@@ -22,7 +23,7 @@ const UNREAD: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub struct Outflow {
     source: Source,
-    buffer: Vec<u8>,
+    chunk: Chunk,
 }
 
 impl Outflow {
@@ -31,7 +32,9 @@ impl Outflow {
     /// # Errors
     /// It cannot be opened, or is none.
     pub fn open(path: &Path) -> Result<Self, IoError> {
-        Ok(Self { source: Source::open(path)?, buffer: vec![0; LOOK] })
+        let source = Source::open(path)?;
+        source.widen(CHUNK);
+        Ok(Self { source, chunk: Chunk::default() })
     }
 
     /// The next bytes; `None` once all writers closed. Nothing is lost if the future is dropped.
@@ -39,12 +42,19 @@ impl Outflow {
     /// # Errors
     /// The FIFO cannot be read.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        // Asked before the last read: what a writer left behind is in the pipe.
+        let mut closed = false;
         loop {
-            let closed = self.source.hung_up()?;
-            match self.source.read(&mut self.buffer)? {
-                Found::Bytes(count) => return Ok(Some(Bytes::copy_from_slice(&self.buffer[..count]))),
+            let found = self.source.read_more(self.chunk.room())?;
+            match found {
+                Found::Bytes(_) => return Ok(Some(self.chunk.take())),
                 Found::NoWriter if closed => return Ok(None),
-                Found::NoWriter | Found::Empty => self.source.ready().await,
+                Found::NoWriter | Found::Empty => {
+                    closed = found == Found::NoWriter && self.source.hung_up()?;
+                    if !closed {
+                        self.source.ready().await;
+                    }
+                }
             }
         }
     }

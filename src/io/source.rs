@@ -60,6 +60,12 @@ impl Source {
         }
     }
 
+    /// Makes the pipe hold that much, so that neither side waits for the other as often. Best effort: whoever is not root
+    /// may have reached a limit.
+    pub fn widen(&self, bytes: usize) {
+        let _ = rustix::pipe::fcntl_setpipe_size(&self.0, bytes);
+    }
+
     /// Whether all writers that there were have closed. What they wrote is in the pipe.
     pub fn hung_up(&self) -> io::Result<bool> {
         let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
@@ -76,6 +82,11 @@ impl Source {
     /// Takes what is there, at most the buffer's length.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<Found> {
         found(retry_on_intr(|| rustix::io::read(&self.0, &mut *buffer)))
+    }
+
+    /// Takes what is there and fits behind what the buffer has.
+    pub fn read_more(&self, buffer: &mut Vec<u8>) -> io::Result<Found> {
+        found(retry_on_intr(|| rustix::io::read(&self.0, rustix::buffer::spare_capacity(&mut *buffer))))
     }
 
     /// Takes `count` bytes that were looked at; `buffer` is overwritten.

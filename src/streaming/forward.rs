@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,6 +22,7 @@ use super::spdy::{self, Request, Status};
 use super::stream::{Receiver, Sender};
 use super::websocket::{self, Codec, Dialect, HalfClose};
 use super::work::{Dial, Forward};
+use crate::chunk::Chunk;
 
 /// The protocol's only version.
 pub const PROTOCOL: &str = "portforward.k8s.io";
@@ -33,8 +34,6 @@ const DIALING: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(1);
 /// Ports of one session over channels: two channels each, of which a byte has the number.
 const MAX_PORTS: usize = 127;
-/// Bytes read from the pod at once.
-const READ: usize = 32 << 10;
 
 /// One stream of a pair, until the other comes. It is open: clients wait for that before they ask for the other.
 struct Half {
@@ -226,14 +225,13 @@ async fn relay(stream: tokio::net::TcpStream, mut receiver: Receiver, mut sender
         Ok::<_, io::Error>(write.shutdown().await)
     };
     let from_pod = async {
-        let mut buffer = BytesMut::new();
+        let mut chunk = Chunk::default();
         loop {
-            buffer.reserve(READ);
-            if read.read_buf(&mut buffer).await? == 0 {
+            if read.read_buf(chunk.room()).await? == 0 {
                 sender.finish();
                 return Ok::<_, io::Error>(());
             }
-            sender.send(buffer.split().freeze()).await?;
+            sender.send(chunk.take()).await?;
         }
     };
     if tells_its_end {
