@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -30,20 +30,28 @@ impl Containers {
     ) -> Result<i32, ContainerError> {
         self.must_run(&container)?;
         let (containers, id) = (self.clone(), container.id.clone());
+        let exec_id = fresh_exec_id();
+        let dir = self.state_dir(&id).join("io");
+        let stdin = if streams.stdin.is_some() { Stdin::Open } else { Stdin::None };
+        let fifos =
+            Fifos::create(&dir, &exec_id, terminal, stdin).map_err(|source| io_failed(&container, source))?;
+        let (tell, told) = oneshot::channel();
         let work = tokio::spawn(async move {
-            let exec_id = fresh_exec_id();
-            let dir = containers.state_dir(&container.id).join("io");
-            let stdin = if streams.stdin.is_some() { Stdin::Open } else { Stdin::None };
-            let fifos = Fifos::create(&dir, &exec_id, terminal, stdin)
-                .map_err(|source| io_failed(&container, source))?;
             let result = containers.talk(&container, &exec_id, &command, &fifos, streams).await;
+            // Whoever waits for the exit code need not wait until all is cleared away. It may have left.
+            let _ = tell.send(result);
             containers.forget_command(&container, &exec_id).await;
             if let Err(error) = fifos.remove() {
                 tracing::warn!(container = %container.id, "a command's FIFOs stay until removal: {}", chain(&error));
             }
-            result
         });
-        work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
+        match told.await {
+            Ok(result) => result,
+            Err(_) => {
+                let why = work.await.err().map(|why| why.to_string()).unwrap_or_default();
+                Err(ContainerError::Panicked { id, why })
+            }
+        }
     }
 
     async fn talk(
