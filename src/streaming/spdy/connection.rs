@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::codec::Decoder;
 use super::frame::Frame;
-use super::state::State;
+use super::state::{FRAME_OVERHEAD, State};
 use super::stream::Request;
 use super::{Limits, SpdyError};
 
@@ -104,9 +104,9 @@ impl Shared {
         result
     }
 
-    /// Waits for room to queue that much.
+    /// Waits for room to queue that much, or for as much as there ever is, with a frame's overhead.
     pub(super) async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, SpdyError> {
-        let bytes = bytes.min(self.limits.outgoing);
+        let bytes = (bytes + FRAME_OVERHEAD).min(self.limits.outgoing);
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let closed = |_| self.lock().ended.clone().unwrap_or(SpdyError::Closed);
         self.room.acquire_many(permits).await.map_err(closed)

@@ -48,7 +48,7 @@ pub struct Limits {
     pub window: u32,
     /// Bytes received and not yet taken, over all streams. Beyond it nothing is read.
     pub held: usize,
-    /// Bytes on their way to the peer's socket; senders wait for room.
+    /// Bytes on their way to the peer's socket, with what each frame takes beside them; senders wait for room.
     pub outgoing: usize,
     /// The connection ends after so long without a byte in either direction.
     pub idle: Duration,
@@ -63,7 +63,8 @@ impl Default for Limits {
             header_bytes: 16 << 10,
             window: 256 << 10,
             held: 4 << 20,
-            outgoing: 256 << 10,
+            // So that there is something to write while more is read.
+            outgoing: 512 << 10,
             // What kubelets have always been given (contract §5).
             idle: Duration::from_secs(4 * 3600),
             linger: Duration::from_secs(5),

@@ -18,6 +18,8 @@ use super::{Limits, SpdyError};
 
 /// What a piece of data takes beside its bytes, roughly.
 const PIECE_OVERHEAD: usize = 64;
+/// What a data frame on its way out takes beside its bytes, roughly.
+pub const FRAME_OVERHEAD: usize = 192;
 /// Control frames on their way out, in bytes, beyond which the peer must first read: its pings and errors cause them.
 const MAX_CONTROL_QUEUED: usize = 64 << 10;
 /// Bytes taken by the user before the peer is told: half a window.
@@ -340,7 +342,7 @@ impl State {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.send_window -= data.len() as i64;
         self.send_window -= data.len() as i64;
-        self.out_data += data.len();
+        self.out_data += data.len() + FRAME_OVERHEAD;
         self.out.push(data_head(id, data.len(), false));
         self.out.push(data);
     }
@@ -357,6 +359,7 @@ impl State {
 
     /// Ends a stream from our side.
     pub fn reset(&mut self, id: StreamId, status: Status) {
+        tracing::debug!(stream = id.get(), status = status.0, "a stream is reset");
         self.say(reset(id.get(), status));
         self.end_stream(id, SpdyError::Closed);
     }
@@ -425,7 +428,7 @@ impl State {
         self.out.push(frame);
     }
 
-    /// Everything that waits to be written, and how much of it is data.
+    /// Everything that waits to be written, and how much room its data has taken.
     pub fn take_out(&mut self) -> (Vec<Bytes>, usize) {
         self.out_control = 0;
         (std::mem::take(&mut self.out), std::mem::take(&mut self.out_data))

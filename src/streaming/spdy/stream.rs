@@ -8,10 +8,10 @@ use super::SpdyError;
 use super::connection::Shared;
 use super::frame::{Status, StreamId};
 use super::headers::Headers;
-use super::state::Half;
+use super::state::{FRAME_OVERHEAD, Half};
 
-/// Bytes of one data frame, at most: so that streams take turns.
-const MAX_DATA: usize = 64 << 10;
+/// Bytes of one data frame, at most: so that streams take turns. Clients pay for each frame.
+const MAX_DATA: usize = 128 << 10;
 
 /// A stream that the peer wants to open. Dropping it refuses the stream.
 pub struct Request {
@@ -97,7 +97,7 @@ impl Sender {
     pub async fn send(&mut self, mut data: Bytes) -> Result<(), SpdyError> {
         while !data.is_empty() {
             let mut room = self.shared.room(data.len().min(MAX_DATA)).await?;
-            let wanted = room.num_permits();
+            let wanted = room.num_permits() - FRAME_OVERHEAD;
             let mut sent = Ok(0);
             let writable = self.shared.change(|state| {
                 sent = state.sendable(self.id, wanted);
@@ -108,7 +108,9 @@ impl Sender {
             });
             let sent = sent?;
             // Freed again when the socket has taken it.
-            if let Some(used) = room.split(sent) {
+            if sent > 0
+                && let Some(used) = room.split(sent + FRAME_OVERHEAD)
+            {
                 used.forget();
             }
             drop(room);

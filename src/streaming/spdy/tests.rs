@@ -5,11 +5,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::codec::Decoder;
 use super::frame::{self, Frame, Status, StreamId};
 use super::peer::{Heard, Peer, Script};
-use super::state::State;
+use super::state::{FRAME_OVERHEAD, State};
 use super::*;
 
 type Driver = JoinHandle<Result<(), SpdyError>>;
@@ -120,6 +121,19 @@ async fn a_peer_without_windows_gets_all_that_it_reads() {
     }
     assert_eq!(count, 1 << 20);
     drop(sending.await.unwrap());
+}
+
+#[tokio::test]
+async fn small_pieces_have_as_little_room_as_large_ones() {
+    let (_peer, _connection, _driver, _receiver, mut sender) = open(limits()).await;
+    // Nobody reads.
+    let mut sent = 0;
+    while timeout(Duration::from_millis(50), sender.send(Bytes::from_static(b"x"))).await.is_ok() {
+        sent += 1;
+    }
+    // Those that wait, and those that went through the pipe.
+    let most = limits().outgoing / FRAME_OVERHEAD + 4096 / (frame::HEAD + 1);
+    assert!(sent <= most, "{sent}, and not {most}");
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::forward::serve_spdy;
-use super::super::spdy::Limits;
 use super::super::spdy::peer::{Heard, Peer};
+use super::super::spdy::{Limits, Status};
 use super::super::work::Work;
 use super::{ask, echo, forward, server};
 
@@ -98,6 +98,44 @@ async fn forwarded_connections_live_for_themselves() {
     let mut still = [0; 10];
     two.read_exact(&mut still).await.unwrap();
     assert_eq!(&still, b"still here");
+}
+
+#[tokio::test]
+async fn streams_that_come_twice_are_refused() {
+    let (streaming, _stop) = server().await;
+    let mut peer = spdy(&streaming.url(echo()).unwrap(), "v4.channel.k8s.io").await;
+    peer.script.syn(1, &[("streamtype", "error")]).syn(3, &[("streamtype", "stdin")]);
+    peer.script
+        .syn(5, &[("streamtype", "stdin")])
+        .syn(7, &[("streamtype", "stdout")])
+        .data(3, b"hello", true);
+    peer.say().await;
+    let refused = async |peer: &mut Peer<TcpStream>, wanted| loop {
+        match peer.hear().await {
+            Heard::Reset(id, status) => {
+                return assert_eq!((id, Status(status)), (wanted, Status::REFUSED_STREAM));
+            }
+            Heard::Reply(_) => {}
+            heard => panic!("{heard:?}"),
+        }
+    };
+    refused(&mut peer, 5).await;
+    let said = hear_all(&mut peer).await;
+    assert!(said.contains(&(7, b"hello".to_vec())), "{said:?}");
+
+    let pod = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = streaming.url(forward(pod.local_addr().unwrap().port(), &[])).unwrap();
+    let mut peer = spdy(&url, "portforward.k8s.io").await;
+    for (id, kind) in [(1, "data"), (3, "data"), (5, "error")] {
+        peer.script.syn(id, &[("streamtype", kind), ("port", "80"), ("requestid", "0")]);
+    }
+    peer.script.data(1, b"hello", true);
+    peer.say().await;
+    refused(&mut peer, 3).await;
+    let (mut port, _) = pod.accept().await.unwrap();
+    let mut heard = String::new();
+    port.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "hello");
 }
 
 #[tokio::test]
