@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -15,6 +15,9 @@ use crate::table::Table;
 /// What is sent in one go.
 const BULK: u64 = 256 << 20;
 const PORT: i32 = 8080;
+
+/// Bytes that this side passes on at once: its own part is to be small.
+const PIECE: usize = 256 << 10;
 
 /// How soon a command is there, and how fast bytes go through.
 pub async fn sessions(client: &Path, sides: &[Side; 2], rounds: usize, table: &mut Table) -> Result<()> {
@@ -77,8 +80,7 @@ impl<'a> Scene<'a> {
     async fn exec(&self, side: &Side, command: &str, bytes: u64) -> Result<()> {
         let url = side.exec_url(&self.container, command, false).await?;
         let mut client = Command::new(self.client).args(["exec", &url]).stdout(Stdio::piped()).spawn()?;
-        let mut output = client.stdout.take().context("it is piped")?;
-        let heard = tokio::io::copy(&mut output, &mut tokio::io::sink()).await?;
+        let heard = drained(client.stdout.take().context("it is piped")?).await?;
         ensure!(client.wait().await?.success(), "`{command}` failed");
         ensure!(heard == bytes, "`{command}` said {heard} bytes");
         Ok(())
@@ -90,8 +92,10 @@ impl<'a> Scene<'a> {
         let mut client =
             Command::new(self.client).args(["exec", "-i", &url]).stdin(Stdio::piped()).spawn()?;
         let mut input = client.stdin.take().context("it is piped")?;
-        let mut zeros = tokio::io::repeat(0).take(BULK);
-        tokio::io::copy(&mut zeros, &mut input).await?;
+        let zeros = [0; PIECE];
+        for _ in 0..BULK / PIECE as u64 {
+            input.write_all(&zeros).await.with_context(|| format!("{} takes no more", side.name))?;
+        }
         drop(input);
         ensure!(client.wait().await?.success(), "`cat` failed");
         Ok(())
@@ -99,9 +103,20 @@ impl<'a> Scene<'a> {
 
     /// Connects to the pod's port, and takes all that it says.
     async fn fetch(&self) -> Result<()> {
-        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let heard = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await?;
+        let heard = drained(TcpStream::connect(("127.0.0.1", self.port)).await?).await?;
         ensure!(heard == BULK, "the port said {heard} bytes");
         Ok(())
+    }
+}
+
+/// Reads to the end; how many bytes there were.
+async fn drained(mut source: impl AsyncRead + Unpin) -> Result<u64> {
+    let mut piece = vec![0; PIECE];
+    let mut heard = 0;
+    loop {
+        match source.read(&mut piece).await? {
+            0 => return Ok(heard),
+            count => heard += count as u64,
+        }
     }
 }
