@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
     cridge only:
         many_connections_share_a_port_forward,
         two_hundred_commands_talk_at_once,
+        all_of_it_goes_over_tls_as_well,
         restarts_end_sessions_and_nothing_stays,
     ]
 }
@@ -169,15 +170,8 @@ async fn a_shell_is_talked_with(t: Test) {
         client.args(["-i", "-t", "-size", "132x50", &url(t.node(), request).await]);
         let mut client = client.spawn().unwrap();
         let (mut stdin, mut stdout) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
-        let mut heard = String::new();
-        for (typed, answer) in [
-            (
-                "until [ \"$(stty size)\" = '50 132' ]; do sleep 0.05; done; tty -s && echo re''sized\n",
-                "resized\r\n",
-            ),
-            // The terminal's own key.
-            ("sleep 1000; echo done $?\n\x03echo inter''rupted\n", "interrupted\r\n"),
-        ] {
+        let (mut heard, app) = (String::new(), &app);
+        let mut says = async |typed: &str, answer| {
             stdin.write_all(typed.as_bytes()).await.unwrap();
             while !heard.contains(answer) {
                 let mut bytes = [0; 1024];
@@ -185,8 +179,21 @@ async fn a_shell_is_talked_with(t: Test) {
                 assert!(count > 0, "{transport}: {heard:?}");
                 heard.push_str(&String::from_utf8_lossy(&bytes[..count]));
             }
-        }
-        stdin.write_all(b"exit 7\n").await.unwrap();
+        };
+        let runs = async |cat: bool| {
+            until("a key has its effect", || async {
+                (app.sh("pidof cat || echo none").await.contains("none") != cat).then_some(())
+            })
+            .await;
+        };
+        let resized = "until [ \"$(stty size)\" = '50 132' ]; do sleep 0.05; done; echo re''sized\n";
+        says(resized, "resized\r\n").await;
+        says("cat\n", "").await;
+        runs(true).await;
+        says("\x03", "").await;
+        runs(false).await;
+        says("echo inter''rupted\n", "interrupted\r\n").await;
+        says("exit 7\n", "").await;
         assert_eq!(client.wait().await.unwrap().code(), Some(7), "{transport}: {heard:?}");
     }
 }
@@ -254,12 +261,50 @@ async fn large_inputs_come_back_whole_to_readers_that_stall(t: Test) {
     }
 }
 
+async fn all_of_it_goes_over_tls_as_well(t: Test) {
+    let configure = |_: &Path, config: &mut String| {
+        config.push_str("\n[streaming]\ntls_certificate = \"self-signed\"\n");
+    };
+    let node = t.own_node(NodeOptions { configure: Some(configure), ..Default::default() }).await;
+    let pod = t.pod_on(&node).run().await;
+    let app = pod.container("app").shell("cat; exec nc -l -p 8080 -e cat").with(|config| {
+        config.stdin = true;
+        config.stdin_once = true;
+    });
+    let app = app.start().await;
+    let run = async |transport, url: String| {
+        assert!(url.starts_with("https://"), "{url}");
+        let mut client = client(&node, "exec", transport);
+        client.args(["-insecure", "-i", &url]);
+        let output = told(client, b"said".to_vec()).await;
+        (String::from_utf8_lossy(&output.stdout).into_owned(), errors(&output))
+    };
+    for transport in transports() {
+        let command = cri::ExecRequest { stdin: true, ..wanted(&app, &["cat"]) };
+        assert_eq!(run(transport, url(&node, command).await).await, ("said".into(), String::new()));
+    }
+    let request =
+        cri::AttachRequest { container_id: app.id.clone(), stdin: true, stdout: true, ..Default::default() };
+    let attached = node.runtime().attach(request).await.unwrap().into_inner().url;
+    let mut client = client(&node, "exec", "websocket");
+    let mut client = client.args(["-insecure", "-i", &attached]).spawn().unwrap();
+    client.stdin.as_mut().unwrap().write_all(b"typed\n").await.unwrap();
+    let mut heard = [0; 6];
+    client.stdout.as_mut().unwrap().read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"typed\n");
+    // Its input's end is the container's, whose port is open after that.
+    drop(client.stdin.take());
+    let (_forwarding, port) = forwarding(&node, &pod, "websocket").await;
+    until("the port is served", || async { echoed(port, b"said".to_vec()).await.ok() }).await;
+    assert!(client.wait().await.unwrap().success());
+}
+
 /// A client that forwards a port of its own to the pod's 8080.
 pub async fn forwarding(node: &Node, pod: &Pod, transport: &str) -> (Child, u16) {
     let request = cri::PortForwardRequest { pod_sandbox_id: pod.id.clone(), port: vec![8080] };
     let url = node.runtime().port_forward(request).await.unwrap().into_inner().url;
     let mut client = client(node, "forward", transport);
-    let mut client = client.args([&url, "8080"]).spawn().unwrap();
+    let mut client = client.args(["-insecure", &url, "8080"]).spawn().unwrap();
     let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
     let line = lines.next_line().await.unwrap().expect("it runs until it is ended");
     let port = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split(' ').next());
