@@ -69,8 +69,10 @@ impl<'a> Scene<'a> {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{} (hack/lab streaming builds it)", client.display()))?;
-        let lines = BufReader::new(forwarding.stdout.take().context("it is piped")?);
-        let line = lines.lines().next_line().await?.context("port-forward ended at once")?;
+        let mut lines = BufReader::new(forwarding.stdout.take().context("it is piped")?).lines();
+        let line = lines.next_line().await?.context("port-forward ended at once")?;
+        // It tells of each connection, and ends with whoever would hear it.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let port = line.rsplit_once(" -> ").and_then(|(local, _)| local.rsplit_once(':'));
         let port = port.with_context(|| format!("port-forward says {line:?}"))?.1.parse()?;
         Ok(Self { client, pod, container, _forwarding: forwarding, port })
@@ -88,7 +90,8 @@ impl<'a> Scene<'a> {
 
     /// Has a command take as much.
     async fn feed(&self, side: &Side) -> Result<()> {
-        let url = side.exec_url(&self.container, "cat >/dev/null", true).await?;
+        // With its own output open: the built-in plugin takes the end of that for the input's.
+        let url = side.exec_url(&self.container, "cat >/dev/null; :", true).await?;
         let mut client =
             Command::new(self.client).args(["exec", "-i", &url]).stdin(Stdio::piped()).spawn()?;
         let mut input = client.stdin.take().context("it is piped")?;
