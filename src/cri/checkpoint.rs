@@ -6,8 +6,9 @@ use std::time::Duration;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use super::RuntimeService;
 use super::deadline::given;
-use super::runtime::{RuntimeService, id, seconds};
+use super::request::{id, seconds};
 use crate::container::Patience;
 use crate::field;
 use crate::id::ContainerId;

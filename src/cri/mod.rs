@@ -10,6 +10,7 @@ mod events;
 mod filter;
 mod image;
 mod lists;
+mod request;
 mod runtime;
 mod stats;
 mod status;

@@ -1,19 +1,19 @@
 //! RuntimeService.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::batch::{Batches, batches};
 use super::events::{Events, events};
+use super::request::{checked_command, id, seconds};
 use super::{convert, lists, stats, verbose};
 use crate::config::{CgroupDriver, Config};
 use crate::container::Containers;
 use crate::containerd::Containerd;
 use crate::events::{Hub, Link};
-use crate::field::{self, FieldError};
+use crate::field;
 use crate::image::Images;
 use crate::network::PodCidrs;
 use crate::pod;
@@ -26,8 +26,6 @@ type Reply<T> = Result<Response<T>, Status>;
 
 /// The version of the runtime API that kubelets insist on, since 2016.
 const KUBE_API_VERSION: &str = "0.1.0";
-/// Longest id taken: a whole one has 64 digits; longer texts are mistakes not worth repeating in an error.
-const MAX_ID: usize = 128;
 /// Longest list of pod CIDRs taken; a node has two at most.
 const MAX_CIDRS: usize = 1024;
 
@@ -47,32 +45,6 @@ impl RuntimeService {
     pub(super) fn sandboxes(&self) -> &Sandboxes {
         self.containers.sandboxes()
     }
-}
-
-/// An id, which must be given; whether it exists is not this check's matter.
-pub(super) fn id<'a>(name: &str, value: &'a str) -> Result<&'a str, FieldError> {
-    if value.is_empty() {
-        return Err(field::error(name, "is required"));
-    }
-    field::line(name, value, MAX_ID)?;
-    Ok(value)
-}
-
-/// A command to run.
-pub(super) fn checked_command(cmd: &[String]) -> Result<(), FieldError> {
-    if cmd.is_empty() {
-        return Err(field::error("cmd", "is required"));
-    }
-    match cmd.iter().position(|word| word.contains('\0')) {
-        Some(n) => Err(field::error(format!("cmd[{n}]"), "contains '\\0'")),
-        None => Ok(()),
-    }
-}
-
-/// Seconds of a request.
-pub(super) fn seconds(name: &str, value: i64) -> Result<Duration, FieldError> {
-    let seconds = u64::try_from(value).map_err(|_| field::error(name, format!("{value} is negative")))?;
-    Ok(Duration::from_secs(seconds))
 }
 
 #[tonic::async_trait]

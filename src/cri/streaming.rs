@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tonic::Status;
 
-use super::runtime::{RuntimeService, checked_command, id};
+use super::RuntimeService;
+use super::request::{checked_command, id};
 use crate::error::chain;
 use crate::field::{self, FieldError};
 use crate::proto::cri;
