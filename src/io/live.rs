@@ -19,11 +19,20 @@ use crate::chunk::{CHUNK, Chunk};
 /// How often a FIFO is tried that nobody reads yet. There is nothing that would tell.
 const UNREAD: Duration = Duration::from_millis(2);
 
+/// Bytes that a command's pipe holds: what whoever may widen pipes gets by default (pipe(7)).
+const PIPE: usize = 1 << 20;
+/// So many bytes at once come of who has more to say.
+const MUCH: usize = 16 << 10;
+/// How long the pipe may then fill, so that it is not each of the shim's writes that wakes us, and the client.
+const FILLING: Duration = Duration::from_millis(1);
+
 /// What a process writes to one of its streams.
 #[derive(Debug)]
 pub struct Outflow {
     source: Source,
     chunk: Chunk,
+    /// Whether the pipe is left to fill before the next read.
+    filling: bool,
 }
 
 impl Outflow {
@@ -33,8 +42,8 @@ impl Outflow {
     /// It cannot be opened, or is none.
     pub fn open(path: &Path) -> Result<Self, IoError> {
         let source = Source::open(path)?;
-        source.widen(CHUNK);
-        Ok(Self { source, chunk: Chunk::default() })
+        source.widen(PIPE);
+        Ok(Self { source, chunk: Chunk::default(), filling: false })
     }
 
     /// The next bytes; `None` once all writers closed. Nothing is lost if the future is dropped.
@@ -42,12 +51,19 @@ impl Outflow {
     /// # Errors
     /// The FIFO cannot be read.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        if self.filling {
+            sleep(FILLING).await;
+            self.filling = false;
+        }
         // Asked before the last read: what a writer left behind is in the pipe.
         let mut closed = false;
         loop {
             let found = self.source.read_more(self.chunk.room())?;
             match found {
-                Found::Bytes(_) => return Ok(Some(self.chunk.take())),
+                Found::Bytes(count) => {
+                    self.filling = (MUCH..CHUNK).contains(&count);
+                    return Ok(Some(self.chunk.take()));
+                }
                 Found::NoWriter if closed => return Ok(None),
                 Found::NoWriter | Found::Empty => {
                     closed = found == Found::NoWriter && self.source.hung_up()?;
