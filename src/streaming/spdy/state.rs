@@ -18,6 +18,8 @@ use super::{Limits, SpdyError};
 
 /// What a piece of data takes beside its bytes, roughly.
 const PIECE_OVERHEAD: usize = 64;
+/// Bytes of one data frame, at most: so that streams take turns.
+pub const MAX_DATA: usize = 128 << 10;
 /// What a data frame on its way out takes beside its bytes, roughly.
 pub const FRAME_OVERHEAD: usize = 192;
 /// Control frames on their way out, in bytes, beyond which the peer must first read: its pings and errors cause them.
@@ -69,6 +71,14 @@ pub struct Stream {
     pub writable: Arc<Notify>,
 }
 
+/// A data frame that waits to be written, and may still grow.
+struct OpenFrame {
+    id: StreamId,
+    /// Where its head waits; its pieces are behind that.
+    head: usize,
+    length: usize,
+}
+
 /// A connection's streams, and the frames that wait to be written.
 pub struct State {
     limits: Limits,
@@ -84,6 +94,8 @@ pub struct State {
     waiting: VecDeque<StreamId>,
     headers: HeaderWriter,
     out: Vec<Bytes>,
+    /// The data frame at the end of those.
+    open_frame: Option<OpenFrame>,
     out_data: usize,
     out_control: usize,
     /// Bytes received and not yet taken, with their overhead.
@@ -108,6 +120,7 @@ impl State {
             waiting: VecDeque::new(),
             headers: HeaderWriter::default(),
             out: Vec::new(),
+            open_frame: None,
             out_data: 0,
             out_control: 0,
             held: 0,
@@ -343,7 +356,17 @@ impl State {
         stream.send_window -= data.len() as i64;
         self.send_window -= data.len() as i64;
         self.out_data += data.len() + FRAME_OVERHEAD;
-        self.out.push(data_head(id, data.len(), false));
+        match &mut self.open_frame {
+            // What waits anyhow goes out as one: clients pay for each frame.
+            Some(open) if open.id == id && open.length + data.len() <= MAX_DATA => {
+                open.length += data.len();
+                self.out[open.head] = data_head(id, open.length, false);
+            }
+            open => {
+                *open = Some(OpenFrame { id, head: self.out.len(), length: data.len() });
+                self.out.push(data_head(id, data.len(), false));
+            }
+        }
         self.out.push(data);
     }
 
@@ -424,6 +447,7 @@ impl State {
     }
 
     fn say(&mut self, frame: Bytes) {
+        self.open_frame = None;
         self.out_control += frame.len();
         self.out.push(frame);
     }
@@ -431,6 +455,7 @@ impl State {
     /// Everything that waits to be written, and how much room its data has taken.
     pub fn take_out(&mut self) -> (Vec<Bytes>, usize) {
         self.out_control = 0;
+        self.open_frame = None;
         (std::mem::take(&mut self.out), std::mem::take(&mut self.out_data))
     }
 

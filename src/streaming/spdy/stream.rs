@@ -8,10 +8,7 @@ use super::SpdyError;
 use super::connection::Shared;
 use super::frame::{Status, StreamId};
 use super::headers::Headers;
-use super::state::{FRAME_OVERHEAD, Half};
-
-/// Bytes of one data frame, at most: so that streams take turns. Clients pay for each frame.
-const MAX_DATA: usize = 128 << 10;
+use super::state::{FRAME_OVERHEAD, Half, MAX_DATA};
 
 /// A stream that the peer wants to open. Dropping it refuses the stream.
 pub struct Request {
