@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -81,10 +81,10 @@ impl<'a> Scene<'a> {
     /// Runs a command, which has so much to say.
     async fn exec(&self, side: &Side, command: &str, bytes: u64) -> Result<()> {
         let url = side.exec_url(&self.container, command, false).await?;
-        let mut client = Command::new(self.client).args(["exec", &url]).stdout(Stdio::piped()).spawn()?;
-        let heard = drained(client.stdout.take().context("it is piped")?).await?;
-        ensure!(client.wait().await?.success(), "`{command}` failed");
-        ensure!(heard == bytes, "`{command}` said {heard} bytes");
+        let client = Command::new(self.client).args(["exec", "-count", &url]).output().await?;
+        ensure!(client.status.success(), "`{command}` failed");
+        let heard = String::from_utf8(client.stdout)?;
+        ensure!(heard.trim() == bytes.to_string(), "`{command}` said {heard} bytes");
         Ok(())
     }
 
@@ -92,15 +92,9 @@ impl<'a> Scene<'a> {
     async fn feed(&self, side: &Side) -> Result<()> {
         // With its own output open: the built-in plugin takes the end of that for the input's.
         let url = side.exec_url(&self.container, "cat >/dev/null; :", true).await?;
-        let mut client =
-            Command::new(self.client).args(["exec", "-i", &url]).stdin(Stdio::piped()).spawn()?;
-        let mut input = client.stdin.take().context("it is piped")?;
-        let zeros = [0; PIECE];
-        for _ in 0..BULK / PIECE as u64 {
-            input.write_all(&zeros).await.with_context(|| format!("{} takes no more", side.name))?;
-        }
-        drop(input);
-        ensure!(client.wait().await?.success(), "`cat` failed");
+        let mut client = Command::new(self.client);
+        client.args(["exec", "-zeros", &BULK.to_string(), &url]);
+        ensure!(client.status().await?.success(), "`cat` failed");
         Ok(())
     }
 

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -109,12 +110,30 @@ func (s *sizes) Set(text string) error {
 
 func (s *sizes) String() string { return fmt.Sprint(*s) }
 
+// zero is never at its end.
+type zero struct{}
+
+func (zero) Read(bytes []byte) (int, error) {
+	clear(bytes)
+	return len(bytes), nil
+}
+
+// counter keeps nothing of what it hears.
+type counter int64
+
+func (c *counter) Write(bytes []byte) (int, error) {
+	*c += counter(len(bytes))
+	return len(bytes), nil
+}
+
 func run(arguments []string) error {
 	var wire transport
 	var told sizes
 	set := flag.NewFlagSet("exec", flag.ExitOnError)
 	wire.flags(set)
 	stdin := set.Bool("i", false, "with input")
+	zeros := set.Int64("zeros", 0, "so many of them are the input")
+	count := set.Bool("count", false, "tell how many bytes the output has, in its place")
 	silent := set.Bool("no-stdout", false, "without output")
 	stderr := set.Bool("stderr", false, "with output of errors")
 	tty := set.Bool("t", false, "a terminal")
@@ -132,7 +151,14 @@ func run(arguments []string) error {
 	if *stdin {
 		options.Stdin = os.Stdin
 	}
-	if !*silent {
+	if *zeros > 0 {
+		options.Stdin = io.LimitReader(zero{}, *zeros)
+	}
+	var heard counter
+	if *count {
+		options.Stdout = &heard
+		defer func() { fmt.Println(heard) }()
+	} else if !*silent {
 		options.Stdout = os.Stdout
 	}
 	if *stderr {
