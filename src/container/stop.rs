@@ -7,6 +7,7 @@ use super::state::StopStep;
 use super::{Container, ContainerError, Containers};
 use crate::containerd::{All, ContainerdError};
 use crate::error::Kind;
+use crate::linux::process;
 use crate::sandbox::end_task;
 use crate::signal::Signal;
 
@@ -75,7 +76,12 @@ impl Containers {
 
     /// Sends a signal; a process that has just ended is fine, its end is on its way.
     async fn signal(&self, container: &Container, signal: Signal, all: All) -> Result<(), ContainerError> {
-        let over = |error: &ContainerdError| error.is_not_found() || error.kind() == Kind::FailedPrecondition;
+        // containerd has other words too, while it lets go of the shim ("ttrpc: closed"): the kernel knows.
+        let lives =
+            || container.facts().state.running().is_ok_and(|pid| process::is_alive(pid.cast_signed()));
+        let over = |error: &ContainerdError| {
+            error.is_not_found() || error.kind() == Kind::FailedPrecondition || !lives()
+        };
         match self.inner().containerd.kill(container.id.as_str(), None, signal, all).await {
             Err(error) if over(&error) => Ok(()),
             other => other.map_err(container.failed("signal the process")),
