@@ -356,11 +356,14 @@ fn the_preferred_family_comes_first() {
     assert_eq!(preferred_first(ips(&["10.0.0.1"]), IpPreference::Ipv6), ips(&["10.0.0.1"]));
 }
 
-/// Debian's plugins, on a bridge and a subnet of the test's own.
+/// Debian's plugins, those of the lab or the machine's own, on a bridge and a subnet of the test's own.
 fn real_node() -> Node {
     let mut node = Node::new();
-    let found = ["/usr/lib/cni", "/opt/cni/bin"].into_iter().find(|d| Path::new(d).join("bridge").exists());
-    node.config.bin_dirs = vec![PathBuf::from(found.expect("install containernetworking-plugins"))];
+    let lab = std::env::var_os("CRIDGE_LAB").map(|lab| PathBuf::from(lab).join("cni"));
+    let places = lab.into_iter().chain(["/usr/lib/cni", "/opt/cni/bin"].map(PathBuf::from));
+    let found = places.into_iter().find(|place| place.join("bridge").exists());
+    node.config.bin_dirs =
+        vec![found.expect("install containernetworking-plugins, or set CRIDGE_LAB: hack/lab cni")];
     let data = node.dir.path().join("ipam");
     node.network(
         "10.conflist",
