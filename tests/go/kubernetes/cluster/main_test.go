@@ -32,7 +32,8 @@ featureGates: {PodAndContainerStatsFromCRI: true, EventedPLEG: true}
 // provoked are errors that scenarios ask for.
 var provoked = []node.Expected{
 	{Line: regexp.MustCompile(`code = Unavailable`), Reason: "the runtime was killed, and has come back"},
-	{Line: regexp.MustCompile(`runtime is down|PLEG is not healthy|container event.*(EOF|closed)`), Reason: "likewise"},
+	{Line: regexp.MustCompile(`RuntimeReady=false reason:ContainerdAway`), Reason: "containerd was restarted, and the runtime says so"},
+	{Line: regexp.MustCompile(`runtime is down|PLEG is not healthy|container event.*(EOF|closed)`), Reason: "the runtime was killed"},
 }
 
 // A cluster is one for all scenarios; a table tells of them.
@@ -75,12 +76,20 @@ func TestCluster(t *testing.T) {
 			c.until("dead pods collected on "+n.Name, n.Collected)
 		}
 	})
+	// What a scenario leaves when it fails is its own, and would bury why it failed.
+	tidy := !t.Failed()
+	if !tidy {
+		t.Log("a scenario failed: nobody looks for what is left behind")
+	}
 	for _, n := range made.Nodes {
 		if err := n.Kubelet.Stop(); err != nil {
 			t.Error(err)
 		}
 		for _, complaint := range n.Kubelet.Complaints(provoked...) {
 			t.Errorf("an error of the runtime in the log of %s's kubelet: %s", n.Name, complaint)
+		}
+		if !tidy {
+			continue
 		}
 		for _, leak := range n.Leaks() {
 			t.Errorf("left behind on %s: %s", n.Name, leak)
