@@ -174,7 +174,7 @@ fn psi(pressure: Pressure) -> cri::PsiStats {
 fn network(network: Network) -> cri::NetworkUsage {
     cri::NetworkUsage {
         timestamp: network.at.nanos(),
-        default_interface: network.default.map(interface),
+        default_interface: Some(interface(network.default)),
         interfaces: network.others.into_iter().map(interface).collect(),
     }
 }

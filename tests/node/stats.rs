@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use containerd_client::services::v1::GetRequest;
+use containerd_client::services::v1::tasks_client::TasksClient;
 use cridge::proto::cri as new;
 use futures::TryStreamExt as _;
 use k8s_cri::v1 as cri;
@@ -9,7 +11,7 @@ use tonic::Code;
 
 use crate::cases;
 use crate::harness::cgroups::Parent;
-use crate::harness::{Case, Container, Pod, Test, code_of, until};
+use crate::harness::{Case, Container, Pod, Test, code_of, request, until};
 
 /// Keeps some of a CPU busy, until it is told to end.
 const BUSY: &str =
@@ -26,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         a_pod_that_is_not_ready_is_not_listed,
         a_pods_own_cgroup_is_measured,
         a_pod_on_the_nodes_network_has_none_of_its_own,
+        a_pod_without_an_interface_has_no_network_to_tell_of,
         containers_are_measured_while_they_die,
         metrics_have_their_descriptors,
         streams_are_what_the_lists_are,
@@ -229,6 +232,21 @@ async fn a_pods_own_cgroup_is_measured(t: Test) {
     assert_eq!(memory.available_bytes, None, "the pod's cgroup has no limit");
     pod.remove().await;
     parent.remove();
+}
+
+/// As for a moment of StopPodSandbox. A kubelet that is told of a network without a default interface crashes.
+async fn a_pod_without_an_interface_has_no_network_to_tell_of(t: Test) {
+    let pod = t.pod().run().await;
+    assert!(of_whole_pod(&pod).await.network.is_some());
+    let mut tasks = TasksClient::new(t.node().containerd());
+    let get = GetRequest { container_id: pod.id.clone(), ..Default::default() };
+    let pause = tasks.get(request(get)).await.unwrap().into_inner().process.unwrap().pid.to_string();
+    let gone = std::process::Command::new("nsenter")
+        .args(["--target", &pause, "--net", "ip", "link", "delete", "eth0"])
+        .status()
+        .unwrap();
+    assert!(gone.success());
+    assert_eq!(of_whole_pod(&pod).await.network, None);
 }
 
 async fn a_pod_on_the_nodes_network_has_none_of_its_own(t: Test) {

@@ -38,7 +38,9 @@ func (k *Kubelet) Complaints(expected ...Expected) []string {
 	}
 	var complaints []string
 	for line := range strings.Lines(string(text)) {
-		if isError(line) && ofTheRuntime.MatchString(line) && !isExpected(line, append(expected, everywhere...)) {
+		// What it cannot read of a runtime's answers, it crashes on.
+		crash := strings.HasPrefix(line, "panic: ")
+		if crash || isError(line) && ofTheRuntime.MatchString(line) && !isExpected(line, append(expected, everywhere...)) {
 			complaints = append(complaints, fmt.Sprintf("%.1000s", strings.TrimSpace(line)))
 		}
 	}

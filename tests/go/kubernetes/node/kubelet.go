@@ -33,8 +33,9 @@ fileCheckFrequency: 1s
 failCgroupV1: false
 failSwapOn: false
 oomScoreAdj: 0
-# A nearly full disk is no matter of these tests.
+# A nearly full disk is no matter of these tests: 100 has images collected for none.
 evictionHard: {memory.available: 1Mi}
+imageGCHighThresholdPercent: 100
 # The kubelet's kernel settings are the whole machine's: it is shown what it wants, and changes nothing.
 protectKernelDefaults: true
 `
