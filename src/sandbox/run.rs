@@ -155,43 +155,34 @@ impl Plan {
         made.map_err(|source| self.linux("make the namespaces", source))
     }
 
-    /// The network on one side, the pause on the other; the pause's pid. The pause starts once the pod is attached, but
-    /// does not wait for what is written down of that: a pause that runs while its record knows no address was never
-    /// shown to anybody, and recovery sees it as not ready.
+    /// The network on one side, the pause on the other; the pause's pid. Side by side the pause may run before the pod
+    /// is attached: it uses no network, a pause whose record knows no address was never shown to anybody, and recovery
+    /// sees it as not ready.
     async fn attach_and_start(
         &self,
         sandbox: &Sandbox,
         rootfs: Vec<SnapshotMount>,
         order: Order,
     ) -> Result<u32, SandboxError> {
-        let (tell, attached) = tokio::sync::oneshot::channel();
         let network = async {
-            let outcome = self.attach(sandbox).await;
-            // Nobody listens any more when the task could not be created.
-            let _ = tell.send(outcome.is_ok());
-            outcome?;
+            self.attach(sandbox).await?;
             self.keep_metadata(sandbox).await
         };
         let pause = async {
-            let attached = match order {
-                Order::SideBySide => {
-                    self.create_task(rootfs).await?;
-                    attached.await == Ok(true)
-                }
-                Order::NetworkFirst => {
-                    let attached = attached.await == Ok(true);
-                    if attached {
-                        self.create_task(rootfs).await?;
-                    }
-                    attached
-                }
-            };
-            if attached { self.start_pause().await.map(Some) } else { Ok(None) }
+            self.create_task(rootfs).await?;
+            self.start_pause().await
         };
-        // Both are awaited even when one fails: an undo must never overtake what it undoes.
-        let (network, pause) = tokio::join!(network, pause);
-        network?;
-        Ok(pause?.expect("without an error of the network, it said that it was attached"))
+        match order {
+            Order::SideBySide => {
+                // Both are awaited even when one fails: an undo must never overtake what it undoes.
+                let (network, pause) = tokio::join!(network, pause);
+                network.and(pause)
+            }
+            Order::NetworkFirst => {
+                network.await?;
+                pause.await
+            }
+        }
     }
 
     fn metadata(&self) -> SandboxMetadata {
