@@ -49,6 +49,12 @@ macro_rules! text_type {
     };
 }
 
+/// Whether a text is the id of a pod or container: 64 lower-case hex digits.
+pub fn is_id(text: &str) -> bool {
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.len() == 64 && text.bytes().all(hex)
+}
+
 macro_rules! random_id {
     ($name:ident) => {
         impl $name {
@@ -63,8 +69,7 @@ macro_rules! random_id {
             /// # Errors
             /// [`InvalidId`] unless the text is 64 lower-case hex digits.
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
-                let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-                if text.len() == 64 && text.bytes().all(hex) {
+                if is_id(text) {
                     Ok(Self(text.into()))
                 } else {
                     Err(InvalidId(text.chars().take(80).collect()))

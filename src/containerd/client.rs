@@ -65,6 +65,14 @@ impl Containerd {
         }
     }
 
+    /// The same connection, for another namespace.
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        Self {
+            connection: self.connection.clone(),
+            headers: Headers { namespace: namespace.into(), lease: None },
+        }
+    }
+
     /// The namespace that all calls are about.
     pub fn namespace(&self) -> &str {
         &self.headers.namespace
@@ -91,6 +99,11 @@ impl Containerd {
     pub async fn find_program(&self, name: &str) -> Result<Option<PathBuf>, LinuxError> {
         let folders = process::search_path(self.server_pid().await?)?;
         Ok(process::find_program(name, &folders))
+    }
+
+    /// Where it listens.
+    pub(super) fn socket(&self) -> &Path {
+        &self.connection.socket
     }
 
     /// The socket in an error's text.

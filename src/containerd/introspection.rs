@@ -144,6 +144,15 @@ impl Containerd {
         serde_json::from_slice(&features.value).map(Some).map_err(|error| call.malformed(error.to_string()))
     }
 
+    /// Every namespace that it has, by name.
+    pub async fn namespaces(&self) -> Result<Vec<String>> {
+        let socket = self.socket_name();
+        let call = Call::record("list namespaces over", &socket);
+        let request = api::ListNamespacesRequest { filter: String::new() };
+        let answer = call.run(self.calls().namespaces().list(request)).await?;
+        Ok(answer.namespaces.into_iter().map(|namespace| namespace.name).collect())
+    }
+
     /// Makes the namespace where it is not there yet.
     pub async fn ensure_namespace(&self) -> Result<()> {
         let name = self.namespace().to_owned();

@@ -66,17 +66,28 @@ impl Containerd {
 
     /// That extension of every sandbox whose record has it, by id; of none on 1.6.
     pub async fn sandbox_extensions(&self, key: &str) -> Result<HashMap<String, TypedBlob>> {
+        let of =
+            |mut sandbox: types::Sandbox| Some((sandbox.sandbox_id, sandbox.extensions.remove(key)?.into()));
+        Ok(self.sandbox_records().await?.into_iter().filter_map(of).collect())
+    }
+
+    /// The sandboxes of records as this one and the built-in plugin write them; none on 1.6.
+    pub async fn sandboxes(&self) -> Result<Vec<String>> {
+        // 1.7 does not keep who runs them.
+        let ours = |sandbox: &types::Sandbox| [SANDBOXER, ""].contains(&sandbox.sandboxer.as_str());
+        let records = self.sandbox_records().await?;
+        Ok(records.into_iter().filter(ours).map(|sandbox| sandbox.sandbox_id).collect())
+    }
+
+    async fn sandbox_records(&self) -> Result<Vec<types::Sandbox>> {
         let object = self.namespace();
         let call = Call::record("list sandbox records of", &object);
         let request = api::StoreListRequest { filters: Vec::new() };
-        let sandboxes = match call.run(self.calls().sandboxes().list(request)).await {
-            Ok(answer) => answer.list,
-            Err(error) if error.kind() == Kind::Unimplemented => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        let of =
-            |mut sandbox: types::Sandbox| Some((sandbox.sandbox_id, sandbox.extensions.remove(key)?.into()));
-        Ok(sandboxes.into_iter().filter_map(of).collect())
+        match call.run(self.calls().sandboxes().list(request)).await {
+            Ok(answer) => Ok(answer.list),
+            Err(error) if error.kind() == Kind::Unimplemented => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes the record; one that is gone is fine, and so is a containerd without the store.

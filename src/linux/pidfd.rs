@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -30,6 +31,17 @@ impl Pidfd {
     /// The runtime is going down.
     pub async fn ended(&self) -> io::Result<()> {
         self.0.readable().await.map(drop)
+    }
+
+    /// Sends it a signal; one that has ended is fine.
+    ///
+    /// # Errors
+    /// It may not be signalled.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(self.0.get_ref(), signal) {
+            Err(Errno::SRCH) => Ok(()),
+            outcome => Ok(outcome?),
+        }
     }
 
     /// Its exit code, with 128 and the signal's number for one that was killed. `None` while it lives, until its parent
@@ -77,6 +89,16 @@ mod tests {
         assert_eq!(code_after("exit 7").await, told(7));
         assert_eq!(code_after("exit 0").await, told(0));
         assert_eq!(code_after("kill -KILL $$").await, told(137));
+    }
+
+    #[tokio::test]
+    async fn who_is_held_is_signalled_and_no_other() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let held = Pidfd::open(child.id()).unwrap();
+        held.signal(Signal::KILL).unwrap();
+        held.ended().await.unwrap();
+        child.wait().unwrap();
+        held.signal(Signal::KILL).unwrap();
     }
 
     #[tokio::test]

@@ -132,18 +132,72 @@ impl FolderIdentity {
     }
 }
 
+/// Every process that this one can see.
+pub fn pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The arguments that a process was started with; none of one that is gone, or of the kernel's own.
+pub fn command_line(pid: u32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    if words.is_empty() {
+        return Vec::new();
+    }
+    words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// Whose child a process is; `None` of one that is gone.
+pub fn parent(pid: u32) -> Option<u32> {
+    parent_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// All that descend from a process, as far as their parents live.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let parents: Vec<_> = pids().into_iter().filter_map(|child| Some((child, parent(child)?))).collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(of) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(child, _)| *child));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// The inode of a process' network namespace; `None` of one that is gone.
+pub fn network_namespace(pid: u32) -> Option<u64> {
+    fs::metadata(format!("/proc/{pid}/ns/net")).ok().map(|namespace| namespace.ino())
+}
+
+/// Whether a process is in the mount namespace of this one: whether a path means the same to both.
+pub fn shares_mounts(pid: u32) -> bool {
+    let namespace =
+        |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).ok().map(|found| found.ino());
+    let own = namespace("self");
+    own.is_some() && namespace(&pid.to_string()) == own
+}
+
 /// Whether a process with this pid lives; zombies, and who is on the way there, do not.
 pub fn is_alive(pid: i32) -> bool {
     fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| lives(&stat).unwrap_or(false))
 }
 
-/// `pid (comm) state ppid pgrp session tty_nr tpgid flags …` (proc_pid_stat(5)).
+fn parent_in(stat: &[u8]) -> Option<u32> {
+    fields(stat)?.nth(1)?.parse().ok()
+}
+
+/// What follows the name in `pid (comm) state ppid pgrp session tty_nr tpgid flags …` (proc_pid_stat(5)).
+fn fields(stat: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
+    // comm may itself hold parentheses and blanks, so the state follows the last one.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    Some(str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace())
+}
+
 fn lives(stat: &[u8]) -> Option<bool> {
     /// PF_EXITING, of include/linux/sched.h: its namespaces may be gone already.
     const EXITING: u32 = 4;
-    // comm may itself hold parentheses and blanks, so the state follows the last one.
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
+    let mut fields = fields(stat)?;
     let state = fields.next()?;
     let flags: u32 = fields.nth(5)?.parse().ok()?;
     Some(!matches!(state, "Z" | "X" | "x") && flags & EXITING == 0)
@@ -165,6 +219,8 @@ mod tests {
             assert_eq!(lives(stat.as_bytes()), Some(alive), "{stat}");
         }
         assert_eq!(lives(b"7 (sh) S 1"), None);
+        assert_eq!(parent_in(b"7 (a b) c) S 12 7 7"), Some(12));
+        assert_eq!(parent_in(b"7 (sh) S"), None);
     }
 
     #[test]
@@ -205,6 +261,27 @@ mod tests {
         assert!(other.try_wait().unwrap().is_none(), "it holds another folder");
         other.kill().unwrap();
         other.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_arguments_and_its_family() {
+        let own = std::process::id();
+        let mut child = std::process::Command::new("sh").args(["-c", "sleep 60; :", ""]).spawn().unwrap();
+        let pid = child.id();
+        let below = loop {
+            if let [below] = descendants(pid)[..] {
+                break below;
+            }
+        };
+        assert!(descendants(own).contains(&below) && pids().contains(&pid));
+        assert_eq!((parent(below), parent(pid)), (Some(pid), Some(own)));
+        assert_eq!(command_line(pid), ["sh", "-c", "sleep 60; :", ""]);
+        assert_eq!(network_namespace(pid), network_namespace(own));
+        assert!(shares_mounts(pid));
+        rustix::process::kill_process(Pid::from_raw(below as i32).unwrap(), Signal::KILL).unwrap();
+        child.wait().unwrap();
+        assert_eq!((parent(pid), network_namespace(pid), shares_mounts(pid)), (None, None, false));
+        assert!(command_line(pid).is_empty() && descendants(pid).is_empty());
     }
 
     #[test]
