@@ -68,9 +68,20 @@ impl Sandboxes {
     }
 
     async fn end_pause(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
-        end_task(&self.inner().containerd, sandbox.id.as_str()).await.map(drop).map_err(|source| {
-            SandboxError::Containerd { step: "end the pause", id: sandbox.id.clone(), source }
-        })
+        let containerd = &self.inner().containerd;
+        let id = sandbox.id.clone();
+        let ended = match end_task(containerd, id.as_str()).await {
+            Ok(ended) => ended,
+            Err(source) => return Err(SandboxError::Containerd { step: "end the pause", id, source }),
+        };
+        // Of a start that was broken off, containerd may know no task, and yet have started a shim.
+        match sandbox.state() {
+            SandboxState::Starting | SandboxState::Unknown if ended.is_none() => containerd
+                .end_lost_shim(id.as_str())
+                .await
+                .map_err(|source| SandboxError::Linux { step: "end the pause's shim", id, source }),
+            _ => Ok(()),
+        }
     }
 
     async fn detach(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
