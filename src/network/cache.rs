@@ -96,22 +96,33 @@ pub(super) struct Cached {
     pub unreadable: Vec<PathBuf>,
 }
 
-/// Every attachment of a container.
-pub(super) fn of_container(cache_dir: &Path, container_id: &str) -> Result<Cached, NetworkError> {
+/// Every file of the cache, in order of name.
+pub(super) fn files(cache_dir: &Path) -> Result<Vec<PathBuf>, NetworkError> {
     let folder = results(cache_dir);
     let files = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Cached::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => {
             other.map_err(|source| NetworkError::Cache { action: "list", path: folder.clone(), source })?
         }
     };
-    let infix = format!("-{container_id}-");
     let mut paths: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
-    paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(&infix)));
     paths.sort();
+    Ok(paths)
+}
+
+/// What a file of the cache tells, or why it tells nothing.
+pub(super) fn read(path: &Path) -> Result<(Entry, NetworkList), String> {
+    fs::read(path).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes))
+}
+
+/// Every attachment of a container.
+pub(super) fn of_container(cache_dir: &Path, container_id: &str) -> Result<Cached, NetworkError> {
+    let infix = format!("-{container_id}-");
+    let mut paths = files(cache_dir)?;
+    paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(&infix)));
     let mut cached = Cached::default();
     for path in paths {
-        match fs::read(&path).map_err(|e| e.to_string()).and_then(|bytes| parse(&bytes)) {
+        match read(&path) {
             Ok((entry, list)) if entry.container_id == container_id => cached.attachments.push((entry, list)),
             // Another container's, whose network has this one's id in its name.
             Ok(_) => {}

@@ -21,6 +21,7 @@ mod pod_lock;
 mod pod_result;
 mod result;
 mod template;
+mod traces;
 mod version;
 mod watch;
 
@@ -30,3 +31,4 @@ pub use error::{Call, NetworkError, PluginSaid};
 pub use generate::load_template;
 pub use pod::{Attachment, Networks};
 pub use template::PodCidrs;
+pub use traces::{Trace, TraceKind};

@@ -237,7 +237,16 @@ impl Networks {
         }
     }
 
-    fn runner(&self, lock: Option<Arc<std::fs::File>>) -> Runner<'_> {
+    pub(super) fn config(&self) -> &NetworkConfig {
+        &self.0.config
+    }
+
+    /// The networks of now; none where the folder is wrong.
+    pub(super) fn loaded(&self) -> Vec<NetworkList> {
+        self.0.folder.rescan().as_deref().unwrap_or_default().to_vec()
+    }
+
+    pub(super) fn runner(&self, lock: Option<Arc<std::fs::File>>) -> Runner<'_> {
         Runner { dirs: &self.0.config.bin_dirs, deadline: self.0.config.plugin_timeout, lock }
     }
 }
