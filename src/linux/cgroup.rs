@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{LinuxError, MountInfo, mount};
 
-const ROOT: &str = "/sys/fs/cgroup";
+pub(super) const ROOT: &str = "/sys/fs/cgroup";
 
 /// `statfs` type of cgroup v2 (include/uapi/linux/magic.h).
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
@@ -227,6 +227,11 @@ struct Hierarchy {
     controllers: Vec<String>,
     own: PathBuf,
     init: PathBuf,
+}
+
+/// Where v1 hierarchies are mounted.
+pub(super) fn mount_points() -> Vec<PathBuf> {
+    hierarchies().into_iter().map(|hierarchy| hierarchy.mount_point).collect()
 }
 
 fn hierarchies() -> Vec<Hierarchy> {

@@ -5,6 +5,7 @@
 pub mod apparmor;
 pub mod caps;
 pub mod cgroup;
+pub mod cgroup_names;
 pub mod device;
 pub mod error;
 pub mod file;
