@@ -10,6 +10,7 @@ pub mod cri;
 pub mod error;
 pub mod events;
 pub mod field;
+pub mod fsck;
 pub mod id;
 pub mod image;
 pub mod io;

@@ -51,7 +51,7 @@ pub async fn run(mut config: Config) -> Result<()> {
     std::fs::create_dir_all(&config.state)
         .with_context(|| format!("cannot make {}", config.state.display()))?;
     std::fs::set_permissions(&config.state, std::fs::Permissions::from_mode(0o700))?;
-    let _only_one = claim(&config.state)?;
+    let _only_one = claim(&config)?;
     let containerd = Containerd::new(&config.containerd.socket, &config.containerd.namespace);
     first_contact(&containerd, &config).await?;
     let daemon = Daemon::build(&config, containerd, selinux).await?;
@@ -104,6 +104,7 @@ impl Daemon {
     /// Follows containerd's events; what was missed is found by comparison.
     fn follow(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
         let followers = events::Followers {
+            config: self.config.clone(),
             containerd: self.containerd.clone(),
             containers: self.containers.clone(),
             images: self.images.clone(),
@@ -181,12 +182,12 @@ fn cgroup_driver_of_node() -> CgroupDriver {
 }
 
 /// Two daemons on one state would both own every pod.
-fn claim(state: &Path) -> Result<std::fs::File> {
-    let path = state.join("cridge.lock");
-    match lock::try_exclusive(&path)? {
+fn claim(config: &Config) -> Result<std::fs::File> {
+    match lock::try_exclusive(&config.lock_path())? {
         Some(file) => Ok(file),
         None => {
-            bail!("another cridge uses {}: stop it, or give this one a --state of its own", state.display())
+            let state = config.state.display();
+            bail!("another cridge uses {state}: stop it, or give this one a --state of its own")
         }
     }
 }

@@ -23,6 +23,13 @@ pub enum Command {
     /// Print the documented default configuration, or check a file.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Tell what belongs to no pod, and why, a line each; with --repair remove it.
+    ///
+    /// Compares containerd, shims, network namespaces, mounts, results of CNI, addresses, cgroups and folders with each
+    /// other. Told is what belongs to nobody in two looks some seconds apart; what cannot be attributed is left alone.
+    ///
+    /// Exits with 0 if nothing is found, or nothing left by --repair; 1 otherwise; 2 if it cannot look.
+    Fsck(FsckArgs),
     /// Run the pods of a Kubernetes manifest through a CRI runtime, without a kubelet.
     ///
     /// Shows what happens on standard error and the containers' logs on standard output, restarts containers as
@@ -37,6 +44,18 @@ pub enum Command {
 pub struct CheckArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct FsckArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Remove what is found. No cridge may serve meanwhile: stop it first, its pods go on running.
+    #[arg(long)]
+    pub repair: bool,
     /// As JSON.
     #[arg(long)]
     pub json: bool,

@@ -5,6 +5,7 @@
 mod args;
 mod check;
 mod config;
+mod fsck;
 mod play;
 mod serve;
 
@@ -23,6 +24,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Check(args) => check::run(args).await,
         Command::Config(command) => config::run(command),
+        Command::Fsck(args) => fsck::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Play(args) => Ok(play::run(args).await),
     }

@@ -212,6 +212,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Held by the one daemon of this state, for as long as it lives.
+    pub fn lock_path(&self) -> PathBuf {
+        self.state.join("cridge.lock")
+    }
+
     /// Settles who makes cgroups: as configured, else as the default handler's `SystemdCgroup` says, else as the
     /// node would have it; handlers of runc's kind that do not say are told.
     pub fn settle_cgroup_driver(&mut self, of_node: CgroupDriver) {

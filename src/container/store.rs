@@ -118,6 +118,11 @@ impl Container {
         self.facts.send_modify(|facts| change(Arc::make_mut(facts)));
     }
 
+    /// Waits until nobody brings it up or down, and keeps it so.
+    pub async fn at_rest(&self) -> MutexGuard<'_, ()> {
+        self.work.lock().await
+    }
+
     /// Waits until its end is noted.
     pub async fn ended(&self) {
         // The sender lives as long as `self`, so the wait can only end by the test.
@@ -167,11 +172,6 @@ impl Containers {
         &self.0.sandboxes
     }
 
-    /// The folders that have a folder for each container.
-    pub fn places(&self) -> [PathBuf; 2] {
-        [&self.0.config.root, &self.0.config.state].map(|place| place.join("containers"))
-    }
-
     /// `<root>/containers/<id>`: status file, image volumes.
     pub fn root_dir(&self, id: &ContainerId) -> PathBuf {
         self.0.config.root.join("containers").join(id.as_str())
@@ -201,6 +201,11 @@ impl Containers {
     /// The container with exactly that id, in the making or not.
     pub fn entry(&self, id: &str) -> Option<Arc<Container>> {
         self.0.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
+    /// The ids of all, in the making or not.
+    pub fn ids(&self) -> Vec<ContainerId> {
+        self.0.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.keys().cloned().collect()
     }
 
     /// Every container that is not in the making.

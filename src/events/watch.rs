@@ -1,14 +1,18 @@
 //! One subscription, opened before a full comparison after every (re)connect, for as long as the daemon lives.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use crate::config::Config;
 use crate::container::Containers;
 use crate::containerd::{Containerd, ContainerdError, Event, EventStream, Exit};
 use crate::error::chain;
+use crate::fsck;
 use crate::image::Images;
 use crate::recovery::{self, RecoveryError};
 use crate::sandbox;
@@ -32,6 +36,7 @@ pub enum Link {
 /// Everything that follows containerd.
 #[derive(Clone)]
 pub struct Followers {
+    pub config: Arc<Config>,
     pub containerd: Containerd,
     pub containers: Containers,
     pub images: Images,
@@ -86,6 +91,9 @@ async fn follow(followers: &Followers, link: &watch::Sender<Link>) -> Lost {
     if link.send_replace(Link::Up) != Link::Up {
         tracing::info!("in step with containerd");
     }
+    let Followers { config, containerd, containers, .. } = followers.clone();
+    // Nobody waits for it, and it ends with the connection.
+    let _fsck = AbortOnDropHandle::new(tokio::spawn(fsck::after_comparison(config, containerd, containers)));
     loop {
         match events.next().await {
             Ok((_, event)) => route(followers, event),
@@ -104,7 +112,7 @@ enum Facts {
 
 /// Subscribes, then compares: what happens in between comes by one way or the other.
 async fn catch_up(followers: &Followers, facts: Facts) -> Result<EventStream, Lost> {
-    let Followers { containerd, containers, images } = followers;
+    let Followers { containerd, containers, images, .. } = followers;
     if let Some(plugin) = containerd.cri_plugin().await? {
         return Err(Lost::TwoOwners(plugin));
     }

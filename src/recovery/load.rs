@@ -41,7 +41,6 @@ pub async fn load(containers: &Containers, containerd: &Containerd) -> Result<()
             Err(error) => tracing::warn!(container = record.id, "left alone: {}", chain(&error)),
         }
     }
-    super::orphans::remove_folders(containers, &pods, &rest);
     if let Err(error) = containers.end_stale_views().await {
         tracing::warn!(
             "what an interrupted look into an image left stays until its lease ends: {}",

@@ -8,7 +8,6 @@
 mod compare;
 mod decide;
 mod load;
-mod orphans;
 
 pub use compare::compare;
 pub use load::load;

@@ -34,7 +34,7 @@ mod update;
 
 pub use changes::{Change, Changes, Happening};
 pub use error::SandboxError;
-pub use handler::{Handler, Handlers};
+pub use handler::{Handler, HandlerError, Handlers};
 pub use node::load_facts;
 pub use rootfs::{Rootfs, give_to_root};
 pub use selinux::{HeldLevel, Labels, SeLinux};

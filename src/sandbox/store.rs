@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::{Changes, Handlers, Happening, HeldLevel, SandboxError, SandboxState, SeLinux};
 use crate::config::Config;
@@ -107,6 +107,11 @@ impl Sandbox {
         Ok(Some((users, format!("/proc/{}/ns/user", self.pause_pid()?).into())))
     }
 
+    /// Waits until nobody brings it up or down, and keeps it so.
+    pub async fn at_rest(&self) -> MutexGuard<'_, ()> {
+        self.work.lock().await
+    }
+
     /// Changes the facts, but for the state: that is [`Sandboxes::becomes`]'s.
     pub(super) fn change(&self, change: impl FnOnce(&mut SandboxFacts)) {
         self.facts.send_modify(|facts| change(Arc::make_mut(facts)));
@@ -166,12 +171,6 @@ impl Sandboxes {
         *known = Arc::new(node);
     }
 
-    /// The folders that have a folder for each pod.
-    pub fn places(&self) -> [PathBuf; 3] {
-        let config = &self.0.config;
-        [config.root.join("sandboxes"), config.state.join("sandboxes"), config.state.join("image-volumes")]
-    }
-
     /// `<root>/sandboxes/<id>`: hostname, hosts, resolv.conf.
     pub fn root_dir(&self, id: &PodId) -> PathBuf {
         self.0.config.root.join("sandboxes").join(id.as_str())
@@ -201,6 +200,11 @@ impl Sandboxes {
     /// The sandbox with exactly that id, in the making or not.
     pub fn entry(&self, id: &str) -> Option<Arc<Sandbox>> {
         self.0.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
+    /// The ids of all, in the making or not.
+    pub fn ids(&self) -> Vec<PodId> {
+        self.0.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.keys().cloned().collect()
     }
 
     /// Every sandbox that is not in the making.

@@ -13,6 +13,7 @@ mod devices;
 mod errors;
 mod events;
 mod exec;
+mod fsck;
 mod handlers;
 mod harness;
 mod image_volumes;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         churn::cases(),
         restart::cases(),
         serve::cases(),
+        fsck::cases(),
         crictl::cases(),
         play::cases(),
     ]

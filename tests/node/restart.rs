@@ -221,7 +221,7 @@ async fn pods_of(t: &Test, node: &Node) -> Vec<cri::PodSandbox> {
 }
 
 async fn a_pod_in_the_making_outlives_no_death(t: Test) {
-    let node = t.own_node(NodeOptions { loses_shims: true, ..Default::default() }).await;
+    let node = t.own_node(NodeOptions::default()).await;
     for moment in MOMENTS {
         let builder = t.pod_on(&node);
         let run = tokio::spawn({
@@ -246,7 +246,7 @@ async fn a_pod_in_the_making_outlives_no_death(t: Test) {
 }
 
 async fn a_container_in_the_making_outlives_no_death(t: Test) {
-    let node = t.own_node(NodeOptions { loses_shims: true, ..Default::default() }).await;
+    let node = t.own_node(NodeOptions::default()).await;
     let pod = t.pod_on(&node).run().await;
     for (n, moment) in MOMENTS.into_iter().enumerate() {
         let builder = pod.container(&format!("app-{n}")).shell("echo works; exit 4");

@@ -137,11 +137,8 @@ fn shims(node: &Node) -> Vec<String> {
     let commands = processes().filter_map(|process| {
         let line = fs::read(process.join("cmdline")).ok()?;
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let id = line.split(' ').find(|word| names_id(word))?;
-        let bundle = node.dir.join("state/io.containerd.runtime.v2.task/k8s.io").join(id);
-        let lost = node.loses_shims && !bundle.exists();
         let ours = line.contains("containerd-shim") && line.contains(&socket);
-        (ours && !lost).then(|| format!("process {line}"))
+        ours.then(|| format!("process {line}"))
     });
     commands.collect()
 }

@@ -20,9 +20,6 @@ pub struct NodeOptions {
     pub configure: Option<fn(&Path, &mut String)>,
     /// Whether the usual image is left unpulled.
     pub bare: bool,
-    /// Known failure: containerd loses a shim whose start is broken off with the call (by the death of cridge), and
-    /// nobody ends that yet. It has no task, no mount and no folder; on such a node it is overlooked.
-    pub loses_shims: bool,
     pub criu: Criu,
     /// runc 1.1 in place of 1.5.
     pub old_runc: bool,
@@ -43,7 +40,6 @@ pub struct Node {
     pub dir: PathBuf,
     pub release: String,
     pub bridge: String,
-    pub loses_shims: bool,
     /// Of the pods: the first three numbers and a dot.
     pub subnet: String,
     cache: PathBuf,
@@ -71,7 +67,6 @@ impl Node {
             containerd: client::channel(&dir.join("containerd.sock")),
             subnet: subnet.trim_end_matches("0/24").to_owned(),
             server: Mutex::new(None),
-            loses_shims: options.loses_shims,
             criu: options.criu,
             old_runc: options.old_runc,
             dir,
