@@ -6,12 +6,15 @@
 mod containerd;
 mod features;
 mod finding;
+mod kubelet;
 mod network;
 mod node;
 mod places;
 mod registry;
 mod runtime;
+mod switch;
 
+pub use features::{NRI_PLUGINS, NRI_SETTINGS, NRI_SOCKET, VERIFIERS, nri_plugins_in, verifiers_in};
 pub use finding::{Finding, Outcome, Report};
 
 use crate::config::Config;
@@ -27,5 +30,6 @@ pub async fn check(config: &Config) -> Report {
     findings.extend(registry::findings(&config.registry).await);
     findings.extend(places::findings(config).await);
     findings.extend(features::findings(&seen));
+    findings.extend(switch::findings(config, &seen).await);
     Report { findings }
 }

@@ -61,6 +61,11 @@ async fn socket(path: &Path) -> Finding {
     }
 }
 
+/// Whether somebody accepts connections there.
+pub async fn answers(socket: &Path) -> bool {
+    matches!(tokio::time::timeout(ANSWER, UnixStream::connect(socket)).await, Ok(Ok(_)))
+}
+
 /// The folder, or the nearest above it that is there, must be one that can be written.
 fn folder(name: &'static str, path: &Path) -> Finding {
     let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));

@@ -17,7 +17,8 @@ use crate::state::{
 use crate::time::Timestamp;
 
 /// The label that recovery looks for (contract §2).
-const SANDBOXES: &str = r#"labels."io.cri-containerd.kind"==sandbox"#;
+/// containerd's filter for the records of sandboxes.
+pub const SANDBOXES: &str = r#"labels."io.cri-containerd.kind"==sandbox"#;
 const CONTAINERS: &str = r#"labels."io.cri-containerd.kind"==container"#;
 
 /// Reads containerd's records and adopts those that are not known. A record that makes no sense is logged and left

@@ -10,7 +10,7 @@ mod decide;
 mod load;
 
 pub use compare::compare;
-pub use load::load;
+pub use load::{SANDBOXES, load};
 
 use crate::containerd::ContainerdError;
 use crate::error::Kind;
