@@ -15,6 +15,7 @@ pub mod id;
 pub mod image;
 pub mod io;
 pub mod linux;
+pub mod migrate;
 pub mod network;
 pub mod play;
 pub mod pod;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::migrate::Release;
 
 /// A CRI server for Kubernetes nodes over a stock containerd.
 #[derive(Debug, Parser)]
@@ -20,7 +21,7 @@ pub enum Command {
     Check(CheckArgs),
     /// Serve the CRI until SIGTERM. Pods are not touched by a start or an end of the daemon.
     Serve(ConfigArgs),
-    /// Print the documented default configuration, or check a file.
+    /// Print the documented default configuration, check a file, or make one of containerd's.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Tell what belongs to no pod, and why, a line each; with --repair remove it.
@@ -148,6 +149,36 @@ pub enum ConfigCommand {
         /// The file [default: /etc/cridge/config.toml].
         file: Option<PathBuf>,
     },
+    /// Make a configuration of containerd's, so that pods are run as its built-in CRI plugin runs them.
+    ///
+    /// Prints the file on standard output, and on standard error what became of each key: carried over, cridge's default
+    /// anyway, or left out and what that means for pods. Exits 1 and prints no file if the plugin does something on this
+    /// node that cridge does not.
+    Migrate(MigrateArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct MigrateArgs {
+    /// containerd's configuration; what it imports is read as well.
+    #[arg(long, value_name = "FILE", default_value = "/etc/containerd/config.toml")]
+    pub from: PathBuf,
+    /// Write the configuration to a file instead, readable by its owner alone.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write the proxies of containerd's environment to a file, as a drop-in of cridge's systemd unit, passwords included;
+    /// readable by its owner alone.
+    #[arg(long, value_name = "FILE")]
+    pub unit_dropin: Option<PathBuf>,
+    /// Replace files that are there.
+    #[arg(long)]
+    pub force: bool,
+    /// The containerd that reads the file, 1.7 or 2.1: by it depends what a file means. Without it the one that runs here
+    /// is asked.
+    #[arg(long, value_name = "RELEASE")]
+    pub release: Option<Release>,
+    /// Report as JSON on standard output, with the configuration in it.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[cfg(test)]

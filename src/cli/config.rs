@@ -8,11 +8,12 @@ use crate::config::{self, Config, ConfigError, Loaded};
 use crate::containerd::RuntimeSelection;
 use crate::network::load_template;
 
-pub fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
+pub async fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
         ConfigCommand::Default { markdown: false } => print!("{}", config::DEFAULT),
         ConfigCommand::Default { markdown: true } => print!("{}", config::markdown()),
         ConfigCommand::Check { file } => return check(file),
+        ConfigCommand::Migrate(args) => return super::migrate::run(args).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod config;
 mod fsck;
+mod migrate;
 mod play;
 mod serve;
 
@@ -23,7 +24,7 @@ use args::Command;
 pub async fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Check(args) => check::run(args).await,
-        Command::Config(command) => config::run(command),
+        Command::Config(command) => config::run(command).await,
         Command::Fsck(args) => fsck::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Play(args) => Ok(play::run(args).await),

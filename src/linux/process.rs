@@ -1,5 +1,6 @@
 //! Other processes: kernel, peers, pids.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -70,19 +71,18 @@ impl OomScore {
     }
 }
 
-/// A variable of another process' environment, as it was at its start; `None` where it is not set.
-fn environment(pid: i32, name: &str) -> Result<Option<String>, LinuxError> {
+/// Another process' environment, as it was at its start; of two variables of one name the first counts.
+pub fn environment(pid: i32) -> Result<BTreeMap<String, String>, LinuxError> {
     let path = PathBuf::from(format!("/proc/{pid}/environ"));
     let bytes = fs::read(&path).map_err(LinuxError::on("read", &path))?;
-    let value = |entry: &[u8]| {
-        Some(String::from_utf8_lossy(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?).into_owned())
-    };
-    Ok(bytes.split(|byte| *byte == 0).find_map(value))
+    let text = String::from_utf8_lossy(&bytes);
+    let variables = text.split('\0').rev().filter_map(|entry| entry.split_once('='));
+    Ok(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 /// The folders where another process looks for programs.
 pub fn search_path(pid: i32) -> Result<Vec<PathBuf>, LinuxError> {
-    let path = environment(pid, "PATH")?.unwrap_or_default();
+    let path = environment(pid)?.remove("PATH").unwrap_or_default();
     Ok(std::env::split_paths(&path).collect())
 }
 
