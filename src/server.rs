@@ -22,6 +22,7 @@ use crate::error::Kind;
 use crate::events::{self, Hub, Link};
 use crate::image::Images;
 use crate::linux::cgroup::{self, CgroupMode};
+use crate::linux::fdstore::{FdStore, Inherited};
 use crate::linux::lock;
 use crate::proto::cri::image_service_server::ImageServiceServer;
 use crate::proto::cri::runtime_service_server::RuntimeServiceServer;
@@ -34,6 +35,8 @@ use crate::streaming::Streaming;
 const MAX_MESSAGE: usize = 16 << 20;
 /// How long calls under way may go on after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long, in the end, logs that are just being written and the service manager are waited for.
+const LEAVE: Duration = Duration::from_secs(5);
 /// How long the start waits for containerd before it serves without.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
 
@@ -42,7 +45,8 @@ const FIRST_CONTACT: Duration = Duration::from_secs(10);
 /// # Errors
 /// Labels are wanted that the node cannot give, another instance holds the same state, the built-in CRI plugin is active, the socket cannot be bound, or the
 /// configuration cannot be used.
-pub async fn run(mut config: Config) -> Result<()> {
+pub async fn run(mut config: Config, inherited: Inherited) -> Result<()> {
+    let fd_store = FdStore::of_manager(inherited);
     let selinux = SeLinux::load(&config.runtime)?;
     config.settle_cgroup_driver(cgroup_driver_of_node());
     let config = Arc::new(config);
@@ -54,7 +58,7 @@ pub async fn run(mut config: Config) -> Result<()> {
     let _only_one = claim(&config)?;
     let containerd = Containerd::new(&config.containerd.socket, &config.containerd.namespace);
     first_contact(&containerd, &config).await?;
-    let daemon = Daemon::build(&config, containerd, selinux).await?;
+    let daemon = Daemon::build(&config, containerd, selinux, fd_store.clone()).await?;
     let listener = bind(&config.listen).await?;
     let (streaming, streams) = Streaming::bind(&config.streaming).await?;
     let stop = CancellationToken::new();
@@ -68,6 +72,7 @@ pub async fn run(mut config: Config) -> Result<()> {
     stop.cancel();
     watchdog.abort();
     let _ = tokio::join!(following, streaming_served);
+    daemon.leave(fd_store).await;
     let _ = std::fs::remove_file(&config.listen);
     served
 }
@@ -83,14 +88,20 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn build(config: &Arc<Config>, containerd: Containerd, selinux: SeLinux) -> Result<Self> {
+    async fn build(
+        config: &Arc<Config>,
+        containerd: Containerd,
+        selinux: SeLinux,
+        fd_store: FdStore,
+    ) -> Result<Self> {
         let registry = Registry::new(config.registry.clone());
         let images = Images::new(config.image.clone(), containerd.clone(), registry);
         let handlers = Handlers::load(config)?;
         let node = load_facts(&containerd).await.context("cannot learn what this node is")?;
         let sandboxes =
             Sandboxes::new(config.clone(), containerd.clone(), images.clone(), handlers, selinux, node);
-        let containers = Containers::new(config.clone(), containerd.clone(), images.clone(), sandboxes);
+        let containers =
+            Containers::new(config.clone(), containerd.clone(), images.clone(), sandboxes, fd_store);
         Ok(Self {
             config: config.clone(),
             containerd,
@@ -119,6 +130,14 @@ impl Daemon {
         if tokio::time::timeout(FIRST_CONTACT, link.wait_for(|link| *link == Link::Up)).await.is_err() {
             tracing::warn!("serving without containerd: RuntimeReady is false until it answers");
         }
+    }
+
+    /// Leaves the containers to themselves, until the next daemon.
+    async fn leave(&self, fd_store: FdStore) {
+        if tokio::time::timeout(LEAVE, self.containers.leave_streams()).await.is_err() {
+            tracing::warn!("a log is still being written: what it gets now, it may get twice");
+        }
+        fd_store.flush(LEAVE).await;
     }
 
     async fn serve(

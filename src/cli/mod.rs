@@ -14,19 +14,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::linux::fdstore::Inherited;
 pub use args::Cli;
 use args::Command;
 
-/// Runs the command that the arguments ask for.
+/// Runs the command that the arguments ask for. `inherited` is for the daemon.
 ///
 /// # Errors
 /// Whatever ended the command; printed by `main`.
-pub async fn run() -> anyhow::Result<ExitCode> {
+pub async fn run(inherited: Inherited) -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Check(args) => check::run(args).await,
         Command::Config(command) => config::run(command).await,
         Command::Fsck(args) => fsck::run(args).await,
-        Command::Serve(args) => serve::run(args).await,
+        Command::Serve(args) => serve::run(args, inherited).await,
         Command::Play(args) => Ok(play::run(args).await),
     }
 }

@@ -8,16 +8,17 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::ConfigArgs;
 use crate::config::{LogConfig, LogFormat};
+use crate::linux::fdstore::Inherited;
 use crate::server;
 
 /// Serves until a signal ends it.
-pub async fn run(args: ConfigArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: ConfigArgs, inherited: Inherited) -> anyhow::Result<ExitCode> {
     let loaded = args.load()?;
     start_log(&loaded.config.log)?;
     for mistake in &loaded.unknown {
         tracing::warn!("{mistake}");
     }
-    server::run(loaded.config).await?;
+    server::run(loaded.config, inherited).await?;
     Ok(ExitCode::SUCCESS)
 }
 

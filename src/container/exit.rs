@@ -33,21 +33,30 @@ impl Containers {
         if container.facts().state.is_exited() {
             return Ok(());
         }
-        let drained = match container.io.lock().await.as_ref() {
-            Some(io) => io.drained(DRAIN_LIMIT).await,
-            None => true,
-        };
-        if !drained {
-            tracing::warn!(container = %container.id, "something still holds the ended container's output open");
-        }
+        self.drain(container).await;
         let oom = self.oom_killed(container, exit);
         let ended = container.facts().state.exited(exit, oom);
         self.end_with(container, ended).await
     }
 
+    /// Has all output in the log, or what there is of it in time.
+    async fn drain(&self, container: &Container) {
+        let io = container.io.lock().await;
+        let Some(io) = io.as_ref() else { return };
+        if io.drained(DRAIN_LIMIT).await {
+            self.keeper(container).forget_all();
+        } else {
+            tracing::warn!(container = %container.id, "something still holds the ended container's output open");
+        }
+    }
+
     /// The container is gone, and nobody knows how it ended.
     pub async fn lost(&self, container: &Container) -> Result<(), ContainerError> {
         let Ok(_work) = self.work_on(container).await else { return Ok(()) };
+        if container.facts().state.is_exited() {
+            return Ok(());
+        }
+        self.drain(container).await;
         let ended = container.facts().state.lost(Timestamp::now());
         self.end_with(container, ended).await
     }

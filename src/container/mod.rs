@@ -4,6 +4,7 @@
 //! create.rs  record · snapshot · FIFOs · status file; no task yet      specify.rs  what its spec is made of
 //! start.rs   log · task · running
 //! exit.rs    the one place where an end is noted: drained, written down, reaped
+//! absence.rs what becomes of its streams while there is no daemon
 //! witness.rs whoever sees an end that nobody told of
 //! stop.rs    signal, grace, kill          remove.rs  everything goes, the record last
 //! update.rs  other resources: stored and enforced, or neither
@@ -17,6 +18,7 @@
 //!
 //! Invariant: an end that was reported never changes, and none is made up.
 
+mod absence;
 mod accounts;
 mod agreement;
 mod archive;

@@ -36,6 +36,7 @@ impl Containers {
         }
         // Ends the pumps and closes our ends of the FIFOs, which go with the state folder.
         *container.io.lock().await = None;
+        self.keeper(container).forget_all();
         if errors.is_empty() {
             let key = SnapshotKey::from(&container.id);
             let snapshotter = container.facts().snapshotter.clone();

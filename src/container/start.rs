@@ -116,10 +116,8 @@ impl Containers {
         } else {
             LogTarget::File { path, max_line: self.inner().config.runtime.max_log_line }
         };
-        let io = ContainerIo::open(fifos, log).map_err(|source| ContainerError::Io {
-            step: "open the log",
-            id: container.id.clone(),
-            source,
+        let io = ContainerIo::open(fifos, log, self.keeper(container)).map_err(|source| {
+            ContainerError::Io { step: "open the log", id: container.id.clone(), source }
         })?;
         *container.io.lock().await = Some(io);
         Ok(())

@@ -17,6 +17,7 @@ use crate::containerd::{Containerd, ContainerdError};
 use crate::id::{ContainerId, PodId};
 use crate::image::Images;
 use crate::io::ContainerIo;
+use crate::linux::fdstore::FdStore;
 use crate::proto::cri;
 use crate::sandbox::{Change, Happening, HeldLevel, Sandboxes};
 use crate::signal::Signal;
@@ -81,6 +82,8 @@ pub(super) struct Inner {
     pub names: Arc<Names<ContainerId>>,
     pub making: Making<ContainerId, cri::CreateContainerRequest, ContainerError>,
     pub accounts: AccountCache,
+    /// What holds containers' streams while there is no daemon.
+    pub fd_store: FdStore,
     entries: RwLock<Entries>,
 }
 
@@ -149,7 +152,13 @@ impl Container {
 
 impl Containers {
     /// An empty store over the mechanisms.
-    pub fn new(config: Arc<Config>, containerd: Containerd, images: Images, sandboxes: Sandboxes) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        containerd: Containerd,
+        images: Images,
+        sandboxes: Sandboxes,
+        fd_store: FdStore,
+    ) -> Self {
         let names = Arc::<Names<ContainerId>>::default();
         Self(Arc::new(Inner {
             config,
@@ -159,6 +168,7 @@ impl Containers {
             sandboxes,
             making: Making::new(names.clone()),
             names,
+            fd_store,
             entries: RwLock::default(),
         }))
     }

@@ -5,11 +5,13 @@
 //!
 //! A pipe cannot be read without emptying it, so its bytes are first duplicated (tee(2)), written to the log, and only
 //! then read away. An unfinished line stays in the pipe. The daemon may thus end at any instant and lose nothing: what
-//! it had not logged is where it was, as the shim holds both ends of the FIFOs.
+//! it had not logged is where it was, as the shim holds both ends of the FIFOs. Once the container has ended the shim
+//! lets go: whoever keeps the daemon's ends ([`Keeper`]) is then the only one who does.
 
 mod capture;
 mod error;
 mod fifo;
+mod kept;
 mod lines;
 mod listen;
 mod live;
@@ -20,6 +22,7 @@ mod source;
 pub use capture::{Capture, Captured};
 pub use error::IoError;
 pub use fifo::{Fifos, Stdin};
+pub use kept::Keeper;
 pub use listen::Listener;
 pub use live::{Inflow, Outflow};
 pub use log::LogTarget;

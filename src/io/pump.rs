@@ -17,11 +17,12 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::kept::{Keeper, STDIN};
 use super::lines::{Format, Stream, Tail};
 use super::listen::{Listener, Listeners};
 use super::live::Inflow;
 use super::log::{Fate, Log, LogTarget};
-use super::source::{Found, LOOK, Mirror, Source, open_fifo};
+use super::source::{Found, LOOK, Mirror, Source, widen_fifo};
 use super::{Fifos, IoError};
 use crate::time::Timestamp;
 
@@ -38,12 +39,13 @@ const RECHECK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_
 #[derive(Debug)]
 pub struct ContainerIo {
     fifos: Fifos,
+    keeper: Keeper,
     log: Option<Arc<Log>>,
     /// Told once the task is over and no new writer will come.
     over: watch::Sender<bool>,
     running: TaskTracker,
     /// One for each stream; dropping them ends the pumps.
-    _pumps: Vec<AbortOnDropHandle<()>>,
+    pumps: Vec<AbortOnDropHandle<()>>,
     /// Held open, so that the container's standard input does not end while nobody is attached.
     stdin: Option<OwnedFd>,
     stdout: Arc<Listeners>,
@@ -51,17 +53,18 @@ pub struct ContainerIo {
 }
 
 impl ContainerIo {
-    /// Opens the FIFOs (never blocking, no false end of file before the shim opens its side) and starts pumping.
+    /// Opens the FIFOs (never blocking, no false end of file before the shim opens its side), or takes their ends from
+    /// who has kept them, and starts pumping.
     ///
     /// # Errors
     /// A FIFO or the log cannot be opened; then nothing is read.
-    pub fn open(fifos: Fifos, log: LogTarget) -> Result<Self, IoError> {
+    pub fn open(fifos: Fifos, log: LogTarget, keeper: Keeper) -> Result<Self, IoError> {
         let (log, max_line) = match log {
             LogTarget::File { path, max_line } => (Some(Arc::new(Log::open(&path)?)), max_line.max(1)),
             LogTarget::Discard => (None, 1),
         };
         // For reading too: for writing alone, it would have to wait for the shim.
-        let stdin = fifos.stdin.as_deref().map(|path| open_fifo(path, OFlags::RDWR)).transpose()?;
+        let stdin = fifos.stdin.as_deref().map(|path| keeper.open(STDIN, path, OFlags::RDWR)).transpose()?;
         let stderr = if fifos.terminal { None } else { fifos.stderr.as_deref() };
         let (over, told_over) = watch::channel(false);
         let (to_stdout, to_stderr) = (Arc::<Listeners>::default(), Arc::<Listeners>::default());
@@ -77,7 +80,7 @@ impl ContainerIo {
             let (thread, bench) = log_thread().map_err(IoError::on("start the log thread for", path))?;
             let source = {
                 let _context = thread.enter();
-                Source::open(path)?
+                Source::over(keeper.open(stream.name(), path, OFlags::RDONLY)?, path)?
             };
             let format = Format { stream, time: Timestamp::NEVER, max_line, max_batch: BATCH };
             let log = log.clone();
@@ -91,9 +94,9 @@ impl ContainerIo {
             let spawned = pumps.into_iter().map(|(pump, over)| running.spawn_on(pump.run(over), thread));
             spawned.map(AbortOnDropHandle::new).collect()
         };
-        let _pumps = shared.as_ref().map(spawn).unwrap_or_default();
+        let pumps = shared.as_ref().map(spawn).unwrap_or_default();
         running.close();
-        Ok(Self { fifos, log, over, running, _pumps, stdin, stdout: to_stdout, stderr: to_stderr })
+        Ok(Self { fifos, keeper, log, over, running, pumps, stdin, stdout: to_stdout, stderr: to_stderr })
     }
 
     /// The FIFOs, for the task request and for removal.
@@ -117,6 +120,7 @@ impl ContainerIo {
     /// Lets go of the container's standard input: it ends when all others do.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
+        self.keeper.forget(STDIN);
     }
 
     /// Opens the log path anew (after a rotation); every line is whole in the old file or in the new one. The parts of
@@ -139,6 +143,18 @@ impl ContainerIo {
     pub async fn drained(&self, limit: Duration) -> bool {
         self.over.send_replace(true);
         timeout(limit, self.running.wait()).await.is_ok()
+    }
+
+    /// Ends the pumps between two batches, none of which is then logged twice, and has the pipes hold as much as they may
+    /// until the next daemon reads.
+    pub async fn leave(self) {
+        for pump in self.pumps {
+            pump.abort();
+            // That it was is no news.
+            let _ended = pump.await;
+        }
+        let outputs = [&self.fifos.stdout, &self.fifos.stderr];
+        outputs.into_iter().flatten().for_each(|path| widen_fifo(path));
     }
 
     /// Bytes of output that are not in the log because it could not be written.

@@ -1,5 +1,6 @@
 //! The daemon's reading end of a FIFO, whose bytes can be looked at before they are taken.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -44,8 +45,15 @@ impl Source {
     /// # Errors
     /// The path is missing or no FIFO.
     pub fn open(path: &Path) -> Result<Self, IoError> {
-        let fd = open_fifo(path, OFlags::RDONLY)?;
-        Receiver::from_owned_fd(fd).map(Self).map_err(IoError::on("watch FIFO", path))
+        Self::over(open_fifo(path, OFlags::RDONLY)?, path)
+    }
+
+    /// Over an end that is open for reading; else as [`Self::open`].
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn over(end: OwnedFd, path: &Path) -> Result<Self, IoError> {
+        Receiver::from_owned_fd(end).map(Self).map_err(IoError::on("watch FIFO", path))
     }
 
     /// Waits until there may be something new. Cancel-safe.
@@ -116,6 +124,16 @@ pub fn open_fifo(path: &Path, access: OFlags) -> Result<OwnedFd, IoError> {
         }
     };
     open().map_err(IoError::on("open FIFO", path))
+}
+
+/// Makes the pipe at this path hold as much as the system lets it (pipe(7), `pipe-max-size`). Best effort, as with
+/// [`Source::widen`].
+pub fn widen_fifo(path: &Path) {
+    let most = fs::read_to_string("/proc/sys/fs/pipe-max-size");
+    let most = most.ok().and_then(|most| most.trim().parse().ok());
+    if let (Ok(end), Some(most)) = (open_fifo(path, OFlags::RDONLY), most) {
+        let _ = rustix::pipe::fcntl_setpipe_size(&end, most);
+    }
 }
 
 fn found(result: Result<usize, Errno>) -> io::Result<Found> {

@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod cgroup_names;
 pub mod device;
 pub mod error;
+pub mod fdstore;
 pub mod file;
 pub mod idmap;
 mod link;

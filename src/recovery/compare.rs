@@ -46,6 +46,7 @@ pub async fn compare(containers: &Containers, containerd: &Containerd) -> Result
             }
         })
         .await;
+    containers.forget_kept_of_others();
     Ok(())
 }
 
@@ -113,6 +114,9 @@ async fn settle(
             containers.exited(container, exit).await
         }
         Action::AwaitLastWords => {
+            if streams == Streams::Closed {
+                containers.read_kept(container).await?;
+            }
             if let Some(exit) = containers.witnessed_end(container) {
                 return containers.exited(container, exit).await;
             }

@@ -5,6 +5,7 @@
 //! of that.
 //! `CRIDGE_NODE_RELEASES` says on which of containerd's releases, `"1.6 2.x"` unless told.
 
+mod absence;
 mod checkpoint;
 mod churn;
 mod container;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         events::cases(),
         churn::cases(),
         restart::cases(),
+        absence::cases(),
         serve::cases(),
         fsck::cases(),
         crictl::cases(),

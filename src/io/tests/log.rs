@@ -88,7 +88,7 @@ async fn a_writer_that_blocks_behind_an_unfinished_line_is_read() {
 async fn a_limit_beyond_what_a_pipe_holds_blocks_nobody() {
     let rig = Rig::piped();
     let target = LogTarget::File { path: rig.log.clone(), max_line: 1 << 30 };
-    let io = ContainerIo::open(rig.fifos.clone(), target).unwrap();
+    let io = ContainerIo::open(rig.fifos.clone(), target, Keeper::default()).unwrap();
     let found = rig.run(&io, "head -c 1000000 /dev/zero | tr '\\0' x; echo").await;
     let (last, parts) = found.split_last().unwrap();
     assert!(parts.iter().all(|line| line.1 == "P") && last.1 == "F");
@@ -131,7 +131,7 @@ async fn a_grandchild_that_holds_the_pipe_is_not_waited_for() {
 async fn a_log_that_stays_full_does_not_hold_the_container() {
     let rig = Rig::piped();
     let target = LogTarget::File { path: "/dev/full".into(), max_line: MAX_LINE };
-    let io = ContainerIo::open(rig.fifos.clone(), target).unwrap();
+    let io = ContainerIo::open(rig.fifos.clone(), target, Keeper::default()).unwrap();
     exit(rig.sh("head -c 1000000 /dev/zero | tr '\\0' '\\n'")).await;
     assert!(io.drained(LONG).await);
     assert_eq!(io.dropped(), 1_000_000);
@@ -189,7 +189,7 @@ async fn a_disk_that_is_full_for_a_while_costs_nothing() {
 #[tokio::test]
 async fn without_a_log_output_is_read_and_dropped() {
     let rig = Rig::piped();
-    let io = ContainerIo::open(rig.fifos.clone(), LogTarget::Discard).unwrap();
+    let io = ContainerIo::open(rig.fifos.clone(), LogTarget::Discard, Keeper::default()).unwrap();
     exit(rig.sh("head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2")).await;
     assert!(io.drained(LONG).await);
     io.reopen_log().await.unwrap();

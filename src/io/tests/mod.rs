@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod kept;
 mod log;
 mod restart;
 mod streams;
@@ -43,8 +44,12 @@ impl Rig {
     }
 
     fn open(&self) -> ContainerIo {
+        self.open_with(Keeper::default())
+    }
+
+    fn open_with(&self, keeper: Keeper) -> ContainerIo {
         let target = LogTarget::File { path: self.log.clone(), max_line: MAX_LINE };
-        ContainerIo::open(self.fifos.clone(), target).unwrap()
+        ContainerIo::open(self.fifos.clone(), target, keeper).unwrap()
     }
 
     fn shim(&self) -> Shim {

@@ -44,7 +44,7 @@ async fn doomed_daemon() {
     let at = |stream: &str| Some(fs::read_to_string(Path::new(&dir).join(stream)).unwrap().into());
     let fifos = Fifos::from_task(None, at("stdout"), at("stderr"), false);
     let target = LogTarget::File { path: Path::new(&dir).join("logs/0.log"), max_line: MAX_LINE };
-    let _io = ContainerIo::open(fifos, target).unwrap();
+    let _io = ContainerIo::open(fifos, target, Keeper::default()).unwrap();
     std::future::pending::<()>().await;
 }
 

@@ -50,7 +50,7 @@ fn what_is_no_fifo_is_not_opened() {
     let file = rig.dir.path().join("file");
     fs::write(&file, "").unwrap();
     let fifos = Fifos { stdout: Some(file), ..rig.fifos.clone() };
-    let error = ContainerIo::open(fifos, LogTarget::Discard).unwrap_err();
+    let error = ContainerIo::open(fifos, LogTarget::Discard, Keeper::default()).unwrap_err();
     assert!(error.to_string().starts_with("cannot open FIFO"), "{error}");
 }
 

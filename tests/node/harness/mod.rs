@@ -6,6 +6,7 @@ mod client;
 mod container;
 mod lab;
 mod leaks;
+mod manager;
 mod node;
 mod pod;
 mod record;

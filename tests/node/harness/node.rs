@@ -11,6 +11,7 @@ use tonic::transport::Channel;
 
 use super::client::{self, Images, NewestImages, NewestRuntime, Runtime};
 use super::lab::{hack_lab, text};
+use super::manager::Manager;
 use super::{BUSYBOX, on_cridge, until};
 
 /// What is special about a node.
@@ -23,6 +24,8 @@ pub struct NodeOptions {
     pub criu: Criu,
     /// runc 1.1 in place of 1.5.
     pub old_runc: bool,
+    /// The server is a service of a manager that has a store of file descriptors.
+    pub fd_store: bool,
 }
 
 /// The CRIU that containerd finds.
@@ -45,6 +48,7 @@ pub struct Node {
     cache: PathBuf,
     criu: Criu,
     old_runc: bool,
+    manager: Option<Manager>,
     /// None between a stop and the next start, and where containerd's own CRI is tested.
     server: Mutex<Option<Child>>,
     cri: Channel,
@@ -67,6 +71,7 @@ impl Node {
             containerd: client::channel(&dir.join("containerd.sock")),
             subnet: subnet.trim_end_matches("0/24").to_owned(),
             server: Mutex::new(None),
+            manager: options.fd_store.then(|| Manager::new(&dir)),
             criu: options.criu,
             old_runc: options.old_runc,
             dir,
@@ -161,7 +166,10 @@ impl Node {
     pub async fn start(&self) {
         assert!(self.server.lock().unwrap().is_none(), "a server runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_cridge"))
+        let cridge = env!("CARGO_BIN_EXE_cridge");
+        let mut command =
+            self.manager.as_ref().map_or_else(|| Command::new(cridge), |manager| manager.starts(cridge));
+        let child = command
             .args([
                 "serve",
                 "--config",
@@ -192,6 +200,14 @@ impl Node {
             async move { ended }
         })
         .await
+    }
+
+    /// The service manager that holds file descriptors for the server.
+    ///
+    /// # Panics
+    /// On a node without one.
+    pub fn manager(&self) -> &Manager {
+        self.manager.as_ref().expect("a node with a service manager")
     }
 
     /// The server's process.
