@@ -1,10 +1,13 @@
 //! What a container writes is in its log: whole, in order, in the CRI's format.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use k8s_cri::v1 as cri;
 use tonic::Code;
 
 use crate::cases;
-use crate::harness::{Case, Container, Test};
+use crate::harness::{Case, Container, Test, until};
 
 pub fn cases() -> Vec<Case> {
     cases!["logs":
@@ -15,7 +18,9 @@ pub fn cases() -> Vec<Case> {
         a_restart_appends_nowhere_else,
         without_a_path_nothing_is_written,
         a_log_that_cannot_be_reopened_goes_on,
-        only_a_running_containers_log_is_reopened,
+        only_a_running_containers_log_is_reopened;
+    cridge only:
+        what_a_full_disk_costs_is_counted_and_told,
     ]
 }
 
@@ -175,4 +180,56 @@ async fn only_a_running_containers_log_is_reopened(t: Test) {
     reopen(&app).await.expect_err("it has ended");
     app.remove().await;
     assert_eq!(reopen(&app).await.unwrap_err().code(), Code::NotFound);
+}
+
+/// A file system of its own, which is full soon.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: &Path) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "small"]).arg(path).status();
+        assert!(mounted.unwrap().success());
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+async fn what_a_full_disk_costs_is_counted_and_told(t: Test) {
+    let pod = t.pod().run().await;
+    let disk = SmallDisk::mount(&Path::new(&pod.config.log_directory).join("app"));
+    let ballast = disk.0.join("ballast");
+    std::fs::write(&ballast, vec![0; 240 << 10]).unwrap();
+    let counting =
+        "i=0; while [ ! -e /data/stop ]; do i=$((i + 1)); echo $i; sleep 0.01; done; echo $i > /data/last";
+    let app = pod.container("app").shell(counting).mount(t.folder(), "/data").start().await;
+    let path = app.log_file().display().to_string();
+    let told = async |what: &str| {
+        until(what.to_owned(), || async {
+            t.node().log_of(std::slice::from_ref(&path)).into_iter().find(|line| line.contains(what))
+        })
+        .await
+    };
+    // For the first seconds there is hope; then the container has to go on.
+    told("its output waits").await;
+    told("its output is dropped").await;
+    std::fs::remove_file(&ballast).unwrap();
+    let again = told("container log is written again").await;
+    std::fs::write(t.folder().join("stop"), "").unwrap();
+    assert_eq!(app.exited().await.exit_code, 0);
+
+    let dropped: usize = again.split_once("dropped=").unwrap().1.trim().parse().unwrap();
+    let last: u32 = std::fs::read_to_string(t.folder().join("last")).unwrap().trim().parse().unwrap();
+    let logged: Vec<u32> = app.log().iter().map(|line| line.text.parse().expect("a whole line")).collect();
+    assert!(logged.is_sorted_by(|one, next| one < next), "{logged:?}");
+    let missing = (1..=last).filter(|number| logged.binary_search(number).is_err());
+    assert_eq!(missing.map(|number| number.to_string().len() + 1).sum::<usize>(), dropped);
+    assert!(dropped > 0);
+    pod.remove().await;
 }
