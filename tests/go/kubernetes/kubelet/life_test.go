@@ -134,7 +134,7 @@ containers:
 // A pod that goes is waited for; one that does not listen is killed when its time is over.
 func grace(s *scenario) {
 	p := s.pod(`
-terminationGracePeriodSeconds: 4
+terminationGracePeriodSeconds: 8
 volumes: [{name: dir, hostPath: {path: DIR}}]
 containers:
 - name: slow

@@ -33,7 +33,7 @@ func liveness(s *scenario) {
 	p := s.pod(`
 containers:
 - name: app
-  livenessProbe: {exec: {command: [test, ! , -e, /tmp/dead]}, periodSeconds: 1, timeoutSeconds: 60, failureThreshold: 1}
+  livenessProbe: {exec: {command: [test, ! , -e, /tmp/dead]}, periodSeconds: 1, failureThreshold: 1}
 `)
 	p.ready()
 	// Once it is there, whatever runs in the container may be killed with it: this command has ended by then.
@@ -68,7 +68,7 @@ func startup(s *scenario) {
 containers:
 - name: app
   startupProbe: {exec: {command: [test, -e, /tmp/up]}, periodSeconds: 1, failureThreshold: 300}
-  livenessProbe: {exec: {command: [test, -e, /tmp/up]}, periodSeconds: 1, timeoutSeconds: 60, failureThreshold: 1}
+  livenessProbe: {exec: {command: [test, -e, /tmp/up]}, periodSeconds: 1, failureThreshold: 1}
 - name: never
   startupProbe: {exec: {command: ["false"]}, periodSeconds: 1, failureThreshold: 2}
 `)
@@ -88,7 +88,7 @@ containers:
   image: ` + nginx + `
   startupProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
   readinessProbe: {httpGet: {path: /, port: 80}, periodSeconds: 1}
-  livenessProbe: {tcpSocket: {port: 80}, periodSeconds: 1, timeoutSeconds: 60, failureThreshold: 1}
+  livenessProbe: {tcpSocket: {port: 80}, periodSeconds: 1, failureThreshold: 1}
 - name: wrong-path
   readinessProbe: {httpGet: {path: /nothing, port: 80}, periodSeconds: 1}
 `)

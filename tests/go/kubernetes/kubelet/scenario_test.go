@@ -23,9 +23,10 @@ const (
 	nginx   = "docker.io/library/nginx:latest"
 	// namespace is that of all pods.
 	namespace = "default"
-	// patience is for what does come, however slow the machine.
-	patience = 90 * time.Second
 )
+
+// patience is for what does come, however slow the machine.
+var patience = node.Patience(90 * time.Second)
 
 // A named scenario is a test of its own.
 type named struct {
@@ -55,6 +56,9 @@ var scenarios = []named{
 	{"host namespaces", hostNamespaces},
 	{"shared processes", sharedProcesses},
 	{"identity", identity},
+	{"guaranteed", guaranteed},
+	{"confined", confined},
+	{"own users", ownUsers},
 	{"volumes", volumes},
 	{"exec", execs},
 	{"attach", attaches},
@@ -115,7 +119,8 @@ type pod struct {
 }
 
 // pod starts a pod with a spec in YAML, in which DIR stands for the scenario's folder and IDLE for shell commands that
-// wait for SIGTERM. Containers without an image have busybox; without a command they are idle.
+// wait for SIGTERM. Containers without an image have busybox; without a command they are idle. Probes without a timeout
+// have one that fails on no machine, however slow.
 func (s *scenario) pod(spec string) *pod {
 	s.Helper()
 	p := &pod{scenario: s, file: s.kubelet.Manifest(s.name), name: s.name + "-" + s.node.Name}
@@ -146,13 +151,18 @@ func (p *pod) write(spec string) {
 				container.Command = []string{"sh", "-c", idle}
 			}
 			container.ImagePullPolicy = v1.PullIfNotPresent
+			for _, probe := range []*v1.Probe{container.StartupProbe, container.ReadinessProbe, container.LivenessProbe} {
+				if probe != nil && probe.TimeoutSeconds == 0 {
+					probe.TimeoutSeconds = 60
+				}
+			}
 		}
 	}
 	complete(manifest.Spec.InitContainers)
 	complete(manifest.Spec.Containers)
 	if manifest.Spec.TerminationGracePeriodSeconds == nil {
-		manifest.Spec.TerminationGracePeriodSeconds = new(int64)
-		*manifest.Spec.TerminationGracePeriodSeconds = 5
+		grace := int64(node.Patience(5 * time.Second).Seconds())
+		manifest.Spec.TerminationGracePeriodSeconds = &grace
 	}
 	text, err := yaml.Marshal(manifest)
 	if err != nil {

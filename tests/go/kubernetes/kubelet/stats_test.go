@@ -2,10 +2,13 @@ package kubelet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+
+	"cridge/tests/kubernetes/node"
 )
 
 // summary is what the kubelet says of a pod's use, in /stats/summary.
@@ -55,6 +58,20 @@ containers:
 		}
 		return nil
 	})
+	s.eventually("pressure is told where the kernel knows it", func() error {
+		pod, err := p.summary()
+		if err != nil {
+			return err
+		}
+		errs := []error{pressed(p.name, pod.CPU, pod.Memory, pod.IO)}
+		for _, container := range pod.Containers {
+			errs = append(errs, pressed(container.Name, container.CPU, container.Memory, container.IO))
+			if container.Name == "busy" && node.Pressure() && errors.Join(errs...) == nil && container.CPU.PSI.Some.Total == 0 {
+				errs = append(errs, errors.New("who is throttled waits for nothing"))
+			}
+		}
+		return errors.Join(errs...)
+	})
 	for path, families := range map[string][]string{
 		"/metrics/resource": {
 			"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_start_time_seconds",
@@ -79,6 +96,20 @@ containers:
 			return nil
 		})
 	}
+}
+
+// pressed tells of stats that have the pressure on some resource and should not, or should and have not.
+func pressed(whose string, cpu *stats.CPUStats, memory *stats.MemoryStats, io *stats.IOStats) error {
+	for resource, told := range map[string]bool{
+		"CPU":    cpu != nil && cpu.PSI != nil,
+		"memory": memory != nil && memory.PSI != nil,
+		"I/O":    io != nil && io.PSI != nil,
+	} {
+		if told != node.Pressure() {
+			return fmt.Errorf("that %s has stats of pressure on %s is %v", whose, resource, told)
+		}
+	}
+	return nil
 }
 
 // has tells whether there is a sample of a family that has this label.

@@ -23,7 +23,7 @@ type Daemon struct {
 }
 
 // patience is how long a daemon may take to end after it was asked to.
-const patience = 20 * time.Second
+var patience = Patience(20 * time.Second)
 
 // Start runs a program until Stop is called. What it prints is added to the log.
 func Start(name, log, program string, args ...string) (*Daemon, error) {
@@ -48,9 +48,9 @@ func Start(name, log, program string, args ...string) (*Daemon, error) {
 	return daemon, nil
 }
 
-// Until waits until the daemon is ready: a minute at most, and while it lives.
+// Until waits until the daemon is ready: a minute at most on an idle machine, and while it lives.
 func (d *Daemon) Until(ready func() error) error {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(Patience(time.Minute))
 	for {
 		err := ready()
 		if err == nil {

@@ -18,7 +18,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kubeletConfig is what all kubelets here have in common: %[1]s is the node's folder, %[2]s the CRI's socket.
+// kubeletConfig is what all kubelets here have in common: %[1]s is the node's folder, %[2]s the CRI's socket. What it does
+// not name is as the kubelet has it by default, but for concessions to the machine.
 const kubeletConfig = `
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -29,32 +30,7 @@ containerRuntimeEndpoint: unix://%[2]s
 staticPodPath: %[1]s/manifests
 podLogsDir: %[1]s/logs
 fileCheckFrequency: 1s
-# What this machine may lack: cgroup v2, a node without swap, CAP_SYS_RESOURCE.
-failCgroupV1: false
-failSwapOn: false
-oomScoreAdj: 0
-# A nearly full disk is no matter of these tests: 100 has images collected for none.
-evictionHard: {memory.available: 1Mi}
-imageGCHighThresholdPercent: 100
-# The kubelet's kernel settings are the whole machine's: it is shown what it wants, and changes nothing.
-protectKernelDefaults: true
 `
-
-// kernelDefaults are the settings that it insists on.
-var kernelDefaults = map[string]string{
-	"vm/overcommit_memory":      "1",
-	"vm/panic_on_oom":           "0",
-	"kernel/panic":              "10",
-	"kernel/panic_on_oops":      "1",
-	"kernel/keys/root_maxkeys":  "1000000",
-	"kernel/keys/root_maxbytes": "25000000",
-}
-
-// underKernelDefaults runs a program in a view of the mounts that differs from the node's in these files only.
-const underKernelDefaults = `
-mount --make-private /proc
-for file in $(cd "$0" && find . -type f); do mount --bind "$0/$file" "/proc/sys/$file"; done
-exec "$@"`
 
 // A Kubelet is the real one, at work on a node.
 type Kubelet struct {
@@ -72,7 +48,7 @@ type Kubelet struct {
 // NewKubelet prepares a kubelet; settings are a part of its configuration, in YAML.
 func (n *Node) NewKubelet(settings string) (*Kubelet, error) {
 	config := map[string]any{}
-	if err := yaml.Unmarshal(fmt.Appendf(nil, kubeletConfig, n.Dir, n.Socket), &config); err != nil {
+	if err := yaml.Unmarshal(fmt.Appendf(nil, kubeletConfig+concessions(), n.Dir, n.Socket), &config); err != nil {
 		return nil, err
 	}
 	for _, folder := range []string{"manifests", "kubelet"} {
@@ -80,17 +56,8 @@ func (n *Node) NewKubelet(settings string) (*Kubelet, error) {
 			return nil, err
 		}
 	}
-	for name, value := range kernelDefaults {
-		file := filepath.Join(n.Dir, "sysctl", name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(file, []byte(value+"\n"), 0o644); err != nil {
-			return nil, err
-		}
-	}
 	kubelet := &Kubelet{node: n, config: config}
-	kubelet.client = &http.Client{Transport: kubelet.Transport(), Timeout: 30 * time.Second}
+	kubelet.client = &http.Client{Transport: kubelet.Transport(), Timeout: Patience(30 * time.Second)}
 	return kubelet, kubelet.Set(settings)
 }
 
@@ -125,12 +92,14 @@ func (k *Kubelet) Start(log string, args ...string) error {
 		return err
 	}
 	args = append([]string{
-		"--mount", "--propagation", "unchanged",
-		"sh", "-ec", underKernelDefaults, filepath.Join(dir, "sysctl"),
-		program, "--config", file, "--root-dir", filepath.Join(dir, "kubelet"), "--cert-dir", filepath.Join(dir, "pki"),
+		"--config", file, "--root-dir", filepath.Join(dir, "kubelet"), "--cert-dir", filepath.Join(dir, "pki"),
 		"--hostname-override", k.node.Name, "--node-ip", k.node.Address,
 	}, args...)
-	k.daemon, err = k.node.run("the kubelet", log, "unshare", args...)
+	program, args, err = underKernelDefaults(filepath.Join(dir, "sysctl"), program, args)
+	if err != nil {
+		return err
+	}
+	k.daemon, err = k.node.run("the kubelet", log, program, args...)
 	if err != nil {
 		return err
 	}

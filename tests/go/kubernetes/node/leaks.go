@@ -15,7 +15,7 @@ var id = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 // Leaks is what is left of pods on a node that should have none, a line each.
 func (n *Node) Leaks() []string {
 	// Some of it ends by itself, a moment after the call that ended it.
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(Patience(15 * time.Second))
 	for {
 		left := n.traces()
 		if len(left) == 0 || time.Now().After(deadline) {

@@ -91,7 +91,8 @@ func (n *Node) start() error {
 		return err
 	}
 	// cAdvisor, inside the kubelet, looks for containerd there and nowhere else.
-	if _, err := n.output("ln", "-sfn", filepath.Join(n.Dir, "containerd.sock"), "/run/containerd/containerd.sock"); err != nil {
+	const link = `mkdir -p /run/containerd; ln -sfn "$0" /run/containerd/containerd.sock`
+	if _, err := n.output("sh", "-ec", link, filepath.Join(n.Dir, "containerd.sock")); err != nil {
 		return err
 	}
 	if !OnCridge() {
