@@ -103,7 +103,8 @@ containers:
 `)
 	p.ready()
 	s.tells("told", "side", "init", "app")
-	p.run("side", "kill", "-KILL", "-1")
+	// A command that has ended before what it does kills it.
+	p.run("side", "sh", "-c", "{ sleep 1; kill -KILL -1; } >/dev/null 2>&1 &")
 	p.until("the sidecar has come again", restarted("side", 1))
 	s.tells("told", "side", "init", "app", "side")
 	p.remove()

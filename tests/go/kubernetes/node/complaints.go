@@ -28,6 +28,9 @@ var everywhere = []Expected{
 	{regexp.MustCompile(`ErrImagePull: pull QPS exceeded`), "it limits its own pulls, and many pods start at once"},
 	{regexp.MustCompile(`"failed to remove pod init container .*code = NotFound`), "it deletes a container twice, from two of its threads"},
 	{regexp.MustCompile(`"ContainerStatus from runtime service failed".*code = NotFound`), "likewise"},
+	{regexp.MustCompile(`kuberuntime_gc\.go.*"Failed to remove container".*code = NotFound`), "it collects what another of its threads deletes"},
+	{regexp.MustCompile(`kuberuntime_gc\.go.*"Failed to remove container log dead symlink".*no such file`), "likewise"},
+	{regexp.MustCompile(`"Image garbage collection failed multiple times in a row".*code = NotFound`), "it looks for the images of containers that it deletes"},
 }
 
 // Complaints are the lines in which the kubelet tells of an error that is the runtime's.
