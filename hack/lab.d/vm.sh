@@ -6,7 +6,7 @@ VM_TOOLS=(debootstrap e2fsprogs qemu-system-x86)
 VM_SUITE=bookworm
 # Beside what a minimal Debian is: what nodes have, and what scripts and tests here call.
 VM_PACKAGES=(apparmor ca-certificates dbus e2fsprogs iproute2 iptables jq kmod libseccomp2
-    linux-image-cloud-amd64 mount procps systemd systemd-sysv udev)
+    linux-image-cloud-amd64 mount procps sudo systemd systemd-sysv udev)
 
 vm() {
     [ "$(dpkg --print-architecture)" = amd64 ] || die "vm: amd64 only"
