@@ -14,6 +14,7 @@ use containerd_client::services::v1::tasks_client::TasksClient;
 use futures::TryStreamExt as _;
 
 use super::record::spec_of;
+use super::wait::patience;
 use super::{Node, request};
 
 /// For what ends by itself, a moment after the call that ended it: a shim's process, a lazily unmounted folder.
@@ -65,7 +66,7 @@ pub async fn anywhere() -> Vec<String> {
 }
 
 async fn until_none<Answer: Future<Output = Vec<String>>>(look: impl Fn() -> Answer) -> Vec<String> {
-    let deadline = Instant::now() + GRACE;
+    let deadline = Instant::now() + patience(GRACE);
     loop {
         let left = look().await;
         if left.is_empty() || Instant::now() > deadline {

@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 
 use super::leaks::{self, Made};
 use super::pod::PodBuilder;
+use super::wait::patience;
 use super::{Lab, Node, NodeOptions};
 
 /// How long a test may take, at most: nothing but a hang takes that long.
@@ -151,7 +152,7 @@ async fn carry_out(case: Case, release: Arc<Release>) -> Result<(), Failed> {
     };
     let test = Test(Arc::new(inner));
     let body = AssertUnwindSafe((case.run)(test.clone())).catch_unwind();
-    let limit = if case.group == "soak" { SOAK_LIMIT } else { TEST_LIMIT };
+    let limit = patience(if case.group == "soak" { SOAK_LIMIT } else { TEST_LIMIT });
     let mut failures = match tokio::time::timeout(limit, body).await {
         Ok(Ok(())) if case.kind == Kind::KnownToFail => {
             vec!["it passes: take it off the list of those that are known to fail".to_owned()]

@@ -1,13 +1,24 @@
 //! Waiting for what will be so, and giving up on what is never so.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// How long anything may take that takes a moment on an idle machine. Nothing is measured against it.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Looks until there is something, for [`DEADLINE`] at most.
+/// How long may be waited for what takes so long at most on an idle machine: where each instruction is emulated, ten
+/// times that.
+pub fn patience(usual: Duration) -> Duration {
+    static FACTOR: LazyLock<u32> = LazyLock::new(|| {
+        let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        if processors.contains("QEMU TCG") { 10 } else { 1 }
+    });
+    usual * *FACTOR
+}
+
+/// Looks until there is something, for a minute at most on an idle machine.
 ///
 /// # Panics
 /// When it never comes; the text says what was waited for.
@@ -27,9 +38,10 @@ where
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        match tokio::time::timeout(DEADLINE, looking).await {
+        let deadline = patience(DEADLINE);
+        match tokio::time::timeout(deadline, looking).await {
             Ok(found) => found,
-            Err(_) => panic!("waited {DEADLINE:?} in vain at {caller}: {what}"),
+            Err(_) => panic!("waited {deadline:?} in vain at {caller}: {what}"),
         }
     }
 }
