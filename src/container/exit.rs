@@ -5,18 +5,14 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::state::OomKilled;
 use super::{Container, ContainerError, ContainerState, Containers};
 use crate::containerd::Exit;
 use crate::error::chain;
-use crate::linux::cgroup;
 use crate::sandbox::delete_task;
 use crate::time::Timestamp;
 
 /// How long output may trickle on after the end: a descendant may hold the pipe for ever.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
-/// 128 + SIGKILL: what a process ends with that the OOM killer struck.
-const KILLED: u32 = 137;
 
 impl Containers {
     /// The container's process has ended so. Noting it twice is fine: the first one stays.
@@ -77,20 +73,5 @@ impl Containers {
             }
         }
         written
-    }
-
-    fn oom_killed(&self, container: &Container, exit: Exit) -> OomKilled {
-        if container.oom.load(Ordering::Relaxed) {
-            return OomKilled::Yes;
-        }
-        let path = container.facts().cgroups_path.clone();
-        let kills =
-            if exit.code == KILLED && !path.is_empty() { cgroup::oom_kills(&path).unwrap_or(0) } else { 0 };
-        if kills > 0 { OomKilled::Yes } else { OomKilled::No }
-    }
-
-    /// containerd saw the OOM killer in the container's cgroup: its end will be told as that.
-    pub fn oom_seen(&self, container: &Container) {
-        container.oom.store(true, Ordering::Relaxed);
     }
 }

@@ -5,7 +5,7 @@
 //! start.rs   log · task · running
 //! exit.rs    the one place where an end is noted: drained, written down, reaped
 //! absence.rs what becomes of its streams while there is no daemon
-//! witness.rs whoever sees an end that nobody told of
+//! witness.rs whoever sees an end that nobody told of                  oom.rs     whether the OOM killer made it
 //! stop.rs    signal, grace, kill          remove.rs  everything goes, the record last
 //! update.rs  other resources: stored and enforced, or neither
 //! checkpoint.rs  its state in an archive  restore.rs  and out of it
@@ -38,6 +38,7 @@ mod hold;
 mod layer;
 mod leftover;
 mod mounts;
+mod oom;
 mod patience;
 mod remove;
 mod restore;

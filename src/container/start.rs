@@ -60,6 +60,7 @@ impl Containers {
         let created = containerd.create_task(&task).await;
         rootfs.release();
         created.map_err(container.failed("create the task"))?;
+        self.await_oom(container);
         // Before the call: what ends at once must not have ended before it began.
         let started_at = Timestamp::now();
         let pid = match containerd.start_task(container.id.as_str()).await {

@@ -55,6 +55,7 @@ impl Containers {
     }
 
     async fn kill(&self, container: &Container) -> Result<(), ContainerError> {
+        container.oom.expect_kill();
         self.signal(container, Signal::KILL, All::Processes).await?;
         let ended = async {
             tokio::select! {

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use super::accounts::AccountCache;
 use super::error::blocking;
+use super::oom::Oom;
 use super::state::Denied;
 use super::witness::Witness;
 use super::{ContainerError, ContainerState};
@@ -39,8 +40,7 @@ pub struct Container {
     pub(super) signalled: AtomicBool,
     /// containerd has deleted its task: it never gets another.
     pub(super) reaped: AtomicBool,
-    /// containerd told of an OOM kill in its cgroup.
-    pub(super) oom: AtomicBool,
+    pub(super) oom: Oom,
     /// While it runs.
     pub(super) witness: std::sync::Mutex<Option<Witness>>,
     /// Of its SELinux label, for as long as it is known.
@@ -105,7 +105,7 @@ impl Container {
             io: Mutex::default(),
             signalled: AtomicBool::default(),
             reaped: AtomicBool::default(),
-            oom: AtomicBool::default(),
+            oom: Oom::default(),
             witness: std::sync::Mutex::default(),
             level: OnceLock::new(),
         }

@@ -56,12 +56,29 @@ pub fn oom_kills(cgroups_path: &str) -> Result<u64, LinuxError> {
     };
     let missing = || LinuxError::on("find the memory cgroup", Path::new(cgroups_path))(not_found());
     let folders = Trees::mounted().of(cgroups_path);
-    let file = folders.as_ref().and_then(|f| f.of("memory")).ok_or_else(missing)?.join(file);
-    let events = fs::read_to_string(&file).map_err(LinuxError::on("read", &file))?;
+    oom_kills_in(&folders.as_ref().and_then(|f| f.of("memory")).ok_or_else(missing)?.join(file))
+}
+
+fn oom_kills_in(file: &Path) -> Result<u64, LinuxError> {
+    let events = fs::read_to_string(file).map_err(LinuxError::on("read", file))?;
     // Kernels before 4.13 do not count on v1.
     count_of(&events, "oom_kill").ok_or_else(|| {
-        LinuxError::on("understand", &file)(io::Error::new(io::ErrorKind::InvalidData, "no line oom_kill"))
+        LinuxError::on("understand", file)(io::Error::new(io::ErrorKind::InvalidData, "no line oom_kill"))
     })
+}
+
+/// How often it did so anywhere in the cgroup above that one, on v2.
+///
+/// # Errors
+/// `NotFound` on v1, where a cgroup counts for itself alone, and as for [`oom_kills`].
+pub fn oom_kills_above(cgroups_path: &str) -> Result<u64, LinuxError> {
+    let missing = || LinuxError::on("find the cgroup above", Path::new(cgroups_path))(not_found());
+    match Trees::mounted().of(cgroups_path) {
+        Some(CgroupFolders::Unified(folder)) => {
+            oom_kills_in(&folder.parent().ok_or_else(missing)?.join("memory.events"))
+        }
+        _ => Err(missing()),
+    }
 }
 
 /// The folders of a v1 or v2 cgroup that an OCI `cgroupsPath` names, on this node: one for each v1 hierarchy, one

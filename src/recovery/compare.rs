@@ -144,6 +144,7 @@ async fn resume(
 ) -> Result<(), ContainerError> {
     let Some(task) = task else { return Ok(()) };
     containers.witness(container, task.pid);
+    containers.await_oom(container);
     let StdioPaths { stdin, stdout, stderr, terminal } = task.stdio.clone();
     containers.leave_commands(container);
     containers.read_into_log(container, Fifos::from_task(stdin, stdout, stderr, terminal)).await
