@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Config};
 use crate::migrate::Release;
@@ -39,6 +39,8 @@ pub enum Command {
     /// Exits with 0 if all containers succeeded, else with the code of the first that failed; 124 after
     /// --timeout, 125 if a pod could not be run at all, 128 and the signal's number after a signal.
     Play(PlayArgs),
+    /// Show the pods of a CRI runtime: what is being done to each, since when, and what failed last.
+    Pods(PodsArgs),
 }
 
 #[derive(Args, Debug)]
@@ -86,6 +88,32 @@ pub struct PlayArgs {
     /// Folder for logs.
     #[arg(long, value_name = "DIR", default_value = "/var/log/pods", value_parser = config::absolute_path)]
     pub log_dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct PodsArgs {
+    /// Socket of the CRI runtime; one that is not cridge has less to tell.
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        env = "CONTAINER_RUNTIME_ENDPOINT",
+        default_value = "unix:///run/cridge/cridge.sock"
+    )]
+    pub endpoint: String,
+    /// Show them again whenever something is different, until ctrl-C.
+    #[arg(long)]
+    pub watch: bool,
+    /// How they are shown.
+    #[arg(long, short, value_name = "FORM", default_value = "table")]
+    pub output: OutputForm,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OutputForm {
+    /// A line for each.
+    Table,
+    /// With all that is known of their operations.
+    Json,
 }
 
 /// The file, and what beats it.

@@ -8,6 +8,7 @@ mod config;
 mod fsck;
 mod migrate;
 mod play;
+mod pods;
 mod serve;
 
 use std::process::ExitCode;
@@ -29,5 +30,6 @@ pub async fn run(inherited: Inherited) -> anyhow::Result<ExitCode> {
         Command::Fsck(args) => fsck::run(args).await,
         Command::Serve(args) => serve::run(args, inherited).await,
         Command::Play(args) => Ok(play::run(args).await),
+        Command::Pods(args) => pods::run(args).await,
     }
 }

@@ -22,6 +22,7 @@ use crate::field;
 use crate::id::{LeaseId, SnapshotKey};
 use crate::linux::{file, process::FolderIdentity};
 use crate::time::Timestamp;
+use crate::work::{Op, Operation};
 
 /// Should the daemon die, containerd forgets what a checkpoint has it keep after this.
 const LEASE: Duration = Duration::from_secs(3600);
@@ -61,34 +62,51 @@ impl Containers {
         check_location(&location)?;
         let (containers, id) = (self.clone(), container.id.clone());
         let work = tokio::spawn(async move {
-            let folder = containers.checkpoint_dir(&container);
-            let wanted = Wanted { container: container.clone(), folder: folder.clone() };
-            let _one = patience.bound(async { Ok(container.checkpointing.lock().await) }).await?;
-            containers.remove_folder(&container, folder.clone()).await?;
-            let taken = containers.take(vec![wanted], &patience).await;
-            let packed = match taken {
-                Ok(()) => pack(&container, folder.clone(), location, patience).await,
-                Err(error) => Err(error),
-            };
-            let removed = containers.remove_folder(&container, folder).await;
-            packed.and(removed)
+            let op = container.work.begin(Operation::CheckpointContainer);
+            op.end(containers.take_and_pack(container, location, patience, &op).await)
         });
         work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
+    }
+
+    async fn take_and_pack(
+        &self,
+        container: Arc<Container>,
+        location: PathBuf,
+        patience: Patience,
+        op: &Op,
+    ) -> Result<(), ContainerError> {
+        let folder = self.checkpoint_dir(&container);
+        let wanted = Wanted { container: container.clone(), folder: folder.clone() };
+        let alone = patience.bound(async { Ok(container.checkpointing.lock().await) });
+        let _alone = op.step("wait for another checkpoint", alone).await?;
+        self.remove_folder(&container, folder.clone()).await?;
+        let packed = match self.take(vec![wanted], &patience, op).await {
+            Ok(()) => op.step("pack the archive", pack(&container, folder.clone(), location, patience)).await,
+            Err(error) => Err(error),
+        };
+        let removed = op.step("remove what was gathered", self.remove_folder(&container, folder)).await;
+        packed.and(removed)
     }
 
     /// Takes the state of containers at one moment, each into its folder, laid out as an archive is.
     ///
     /// # Errors
     /// All of them run on then; what was written stays for the caller to remove.
-    pub async fn capture(&self, wanted: Vec<Wanted>, patience: &Patience) -> Result<(), ContainerError> {
+    pub async fn capture(
+        &self,
+        wanted: Vec<Wanted>,
+        patience: &Patience,
+        op: &Op,
+    ) -> Result<(), ContainerError> {
         let mut containers: Vec<_> = wanted.iter().map(|one| one.container.clone()).collect();
         // In one order, so that no two captures wait for each other.
         containers.sort_by(|a, b| a.id.cmp(&b.id));
         let mut alone = Vec::new();
         for container in &containers {
-            alone.push(patience.bound(async { Ok(container.checkpointing.lock().await) }).await?);
+            let one = patience.bound(async { Ok(container.checkpointing.lock().await) });
+            alone.push(op.step("wait for another checkpoint", one).await?);
         }
-        self.take(wanted, patience).await
+        self.take(wanted, patience, op).await
     }
 
     /// Whether a container, as it is now, can be checkpointed.
@@ -101,13 +119,13 @@ impl Containers {
 
     /// Takes the state of containers at one moment, each into its folder. The caller has them to itself (`checkpointing`),
     /// and removes the folders when this fails.
-    async fn take(&self, wanted: Vec<Wanted>, patience: &Patience) -> Result<(), ContainerError> {
+    async fn take(&self, wanted: Vec<Wanted>, patience: &Patience, op: &Op) -> Result<(), ContainerError> {
         let lease = LeaseId::new(self.inner().accounts.fresh_name());
         let containerd = &self.inner().containerd;
         let Some(first) = wanted.first().map(|first| first.container.clone()) else { return Ok(()) };
         containerd.create_lease(&lease, Some(LEASE)).await.map_err(first.failed("lease room"))?;
         let leased = containerd.leased(&lease);
-        let taken = self.take_leased(wanted, &leased, patience).await;
+        let taken = self.take_leased(wanted, &leased, patience, op).await;
         // Before the answer: nothing of it is in containerd then.
         let ended = containerd.delete_lease_and_collect(&lease).await.map_err(first.failed("end the lease"));
         taken.and(ended)
@@ -118,16 +136,20 @@ impl Containers {
         wanted: Vec<Wanted>,
         leased: &Containerd,
         patience: &Patience,
+        op: &Op,
     ) -> Result<(), ContainerError> {
         let mut held = Vec::new();
-        let taken = self.hold_and_take(&wanted, &mut held, leased, patience).await;
-        let released = held.iter().map(|(container, hold)| self.release(container, *hold));
-        let released = join_all(released).await.into_iter().collect::<Result<(), _>>();
+        let taken = self.hold_and_take(&wanted, &mut held, leased, patience, op).await;
+        let released = join_all(held.iter().map(|(container, hold)| self.release(container, *hold)));
+        let released =
+            op.step("let the processes go on", released).await.into_iter().collect::<Result<(), _>>();
         let taken = taken?;
         released?;
         for (wanted, taken) in wanted.iter().zip(taken) {
             let folder = &wanted.folder;
-            patience.bound(fetch_changes(leased, &wanted.container, taken.layer, folder, patience)).await?;
+            let fetched =
+                patience.bound(fetch_changes(leased, &wanted.container, taken.layer, folder, patience));
+            op.step("fetch the changed files", fetched).await?;
             self.write_dumps(&wanted.container, folder, taken.at, taken.log).await?;
         }
         Ok(())
@@ -140,21 +162,25 @@ impl Containers {
         held: &mut Vec<(Arc<Container>, Hold)>,
         leased: &Containerd,
         patience: &Patience,
+        op: &Op,
     ) -> Result<Vec<Taken>, ContainerError> {
         for one in wanted {
             make_folders(one).await?;
         }
         for Wanted { container, folder } in wanted {
             patience.check()?;
-            held.push((container.clone(), self.hold(container, &folder.join(archive::IMAGES)).await?));
+            let images = folder.join(archive::IMAGES);
+            let hold = op.step("pause the processes", self.hold(container, &images)).await?;
+            held.push((container.clone(), hold));
         }
         let at = Timestamp::now();
         let taking = wanted.iter().map(|one| {
-            let (containers, one, leased, patience) =
-                (self.clone(), one.clone(), leased.clone(), patience.clone());
+            let (containers, one, leased, patience, op) =
+                (self.clone(), one.clone(), leased.clone(), patience.clone(), op.clone());
             let id = one.container.id.clone();
             // Tasks of their own: even after a panic they are let go.
-            let taking = tokio::spawn(async move { containers.take_one(&one, at, &leased, &patience).await });
+            let taking =
+                tokio::spawn(async move { containers.take_one(&one, at, &leased, &patience, &op).await });
             async move {
                 taking.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
             }
@@ -168,11 +194,13 @@ impl Containers {
         at: Timestamp,
         leased: &Containerd,
         patience: &Patience,
+        op: &Op,
     ) -> Result<Taken, ContainerError> {
         let Wanted { container, folder } = wanted;
         let log = LogSoFar::of(container);
-        self.dump(container, folder, patience).await?;
-        let layer = patience.bound(self.changes(container, leased)).await?;
+        op.step("dump the processes", self.dump(container, folder, patience)).await?;
+        let changes = patience.bound(self.changes(container, leased));
+        let layer = op.step("compare the root with its image", changes).await?;
         Ok(Taken { layer, at, log })
     }
 

@@ -10,7 +10,7 @@ use super::accounts::with_mounted;
 use super::restore::{Asked, Restore, Source};
 use super::volumes::{self, Volume};
 use super::{Container, ContainerError, ContainerFacts, ContainerState, Containers, check};
-use crate::containerd::{ContainerRecord, RuntimeSelection, TypedBlob};
+use crate::containerd::{ContainerRecord, RuntimeSelection, SnapshotMount, TypedBlob};
 use crate::id::{ContainerId, SnapshotKey};
 use crate::image::Image;
 use crate::proto::cri;
@@ -18,6 +18,7 @@ use crate::sandbox::{Handler, Labels, Sandbox, give_to_root};
 use crate::spec::{self, UserNamespace};
 use crate::state::{CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile};
 use crate::time::Timestamp;
+use crate::work::{Op, Operation};
 
 /// The label by which containers are told from sandboxes (contract §2).
 const KIND_LABEL: (&str, &str) = ("io.cri-containerd.kind", "container");
@@ -67,7 +68,9 @@ impl Containers {
         let config = request.config.clone().unwrap_or_default();
         let plan = Plan::new(self.clone(), id.clone(), sandbox, config, restore).await?;
         let name = plan.name.clone();
-        Ok(self.inner().making.make(&name, request, id, plan.carry_out()).await?)
+        let made = self.inner().making.make(&name, request, id, plan.carry_out()).await;
+        let doing = |holder: &str| self.entry(holder).map(|other| other.work.aside()).unwrap_or_default();
+        made.map_err(|error| ContainerError::not_made(error, doing))
     }
 }
 
@@ -141,41 +144,41 @@ impl Plan {
         let (containers, id) = (self.containers.clone(), self.id.clone());
         let container = Arc::new(Container::new(self.facts()));
         containers.insert(container.clone());
-        let _work = container.work.lock().await;
+        let op = container.work.begin(Operation::CreateContainer);
+        let _turn = op.turn().await;
         // A task of its own, so that even a panic is followed by the undo.
         let made = tokio::spawn({
-            let container = container.clone();
-            async move { self.bring_up(&container).await }
+            let (container, op) = (container.clone(), op.clone());
+            async move { self.bring_up(&container, &op).await }
         });
         let Err(create) =
             made.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
         else {
-            return Ok(());
+            return op.end(Ok(()));
         };
-        match containers.remove_all_of(&container).await {
+        op.end(match containers.remove_all_of(&container, &op).await {
             Ok(()) => Err(create),
             Err(undo) => {
                 let unknown = ContainerState::Unknown { started_at: Timestamp::NEVER };
                 containers.becomes(&container, unknown);
                 Err(ContainerError::Undo { create: Box::new(create), undo: Box::new(undo) })
             }
-        }
+        })
     }
 
-    async fn bring_up(&self, container: &Container) -> Result<(), ContainerError> {
-        let images = &self.containers.inner().images;
-        images
-            .ensure_unpacked(&self.image, &self.handler.snapshotter)
-            .await
-            .map_err(|error| ContainerError::Image(error.into()))?;
-        let accounts = self.accounts().await?;
-        let looked = self.look(self.mount_images().await?).await?;
+    async fn bring_up(&self, container: &Container, op: &Op) -> Result<(), ContainerError> {
+        let unpacked = self.containers.inner().images.ensure_unpacked(&self.image, &self.handler.snapshotter);
+        let unpacked = op.step("unpack the image", unpacked).await;
+        unpacked.map_err(|error| ContainerError::Image(error.into()))?;
+        let accounts = op.step("look up the user", self.accounts()).await?;
+        let images = op.step("mount the images", self.mount_images()).await?;
+        let looked = op.step("look at mounts and devices", self.look(images)).await?;
         let volumes = self.volumes();
         let mut spec = self.spec(looked, &accounts, &volumes)?;
         if let Some(restore) = &self.restore {
             restore.agree(&self.config, &mut spec)?;
         }
-        self.load_apparmor_profile(&spec).await?;
+        op.step("load the AppArmor profile", self.load_apparmor_profile(&spec)).await?;
         let resources = spec::resources_of(&spec);
         container.change(|facts| {
             facts.user = spec::user_of(&spec);
@@ -183,13 +186,15 @@ impl Plan {
             facts.cgroups_path = spec::cgroups_path_of(&spec);
         });
         let users = self.sandbox.users()?.map(|(users, _)| users);
-        self.unpack_checkpoint().await?;
-        self.create_record(container, &spec, users.as_ref()).await?;
-        self.prepare_snapshot(container, volumes, users).await?;
-        self.apply_changes(container).await?;
-        self.containers.open_fresh_fifos(container).await?;
+        op.step("unpack the checkpoint", self.unpack_checkpoint()).await?;
+        op.step("create the record", self.create_record(container, &spec, users.as_ref())).await?;
+        let mounts = op.step("prepare the snapshot", self.prepare_snapshot(container, users)).await?;
+        op.step("fill the image's volumes", self.fill_volumes(volumes, mounts)).await?;
+        op.step("apply the checkpoint's changes", self.apply_changes(container)).await?;
+        op.step("open the streams", self.containers.open_fresh_fifos(container)).await?;
         container.change(|facts| facts.file.created_at = Timestamp::now());
-        self.containers.write_status(container, ContainerState::Created).await?;
+        let written = self.containers.write_status(container, ContainerState::Created);
+        op.step("write the status", written).await?;
         // Whoever stops the pod in the meantime may have missed this container.
         self.sandbox.pause_pid()?;
         self.containers.becomes(container, ContainerState::Created);
@@ -282,13 +287,12 @@ impl Plan {
     async fn prepare_snapshot(
         &self,
         container: &Container,
-        volumes: Vec<Volume>,
         users: Option<UserNamespace>,
-    ) -> Result<(), ContainerError> {
+    ) -> Result<Vec<SnapshotMount>, ContainerError> {
         let containerd = &self.containers.inner().containerd;
         let key = SnapshotKey::from(&self.id);
         let labels = users.iter().flat_map(UserNamespace::snapshot_labels).collect();
-        let mut mounts = containerd
+        let mounts = containerd
             .prepare_snapshot(&self.handler.snapshotter, &key, self.image.parent(), &labels)
             .await
             .map_err(container.failed("prepare the snapshot"))?;
@@ -299,6 +303,15 @@ impl Plan {
                 source,
             })?;
         }
+        Ok(mounts)
+    }
+
+    /// Copies what the image has where it declares volumes.
+    async fn fill_volumes(
+        &self,
+        volumes: Vec<Volume>,
+        mut mounts: Vec<SnapshotMount>,
+    ) -> Result<(), ContainerError> {
         if volumes.is_empty() {
             return Ok(());
         }

@@ -22,8 +22,12 @@ use crate::state::{MakeError, StateError, Taken};
 pub enum ContainerError {
     #[error(transparent)]
     Invalid(#[from] FieldError),
-    #[error(transparent)]
-    NameTaken(Taken),
+    #[error("{taken}{doing}")]
+    NameTaken {
+        taken: Taken,
+        /// What its holder is at, if at anything, after a comma.
+        doing: String,
+    },
     /// The failure of the work that this request had joined, or started.
     #[error(transparent)]
     Create(Arc<ContainerError>),
@@ -107,7 +111,7 @@ impl ContainerError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid(_) | Self::Ambiguous(_) => Kind::InvalidArgument,
-            Self::NameTaken(_) => Kind::AlreadyExists,
+            Self::NameTaken { .. } => Kind::AlreadyExists,
             Self::Create(source) => source.kind(),
             Self::NotFound(_) | Self::NoImage(_) => Kind::NotFound,
             Self::Sandbox(source) => source.kind(),
@@ -146,10 +150,11 @@ impl ContainerError {
     }
 }
 
-impl From<MakeError<ContainerError>> for ContainerError {
-    fn from(error: MakeError<ContainerError>) -> Self {
+impl ContainerError {
+    /// Why a container was not made; `doing`: what whoever holds its name is at.
+    pub(super) fn not_made(error: MakeError<ContainerError>, doing: impl FnOnce(&str) -> String) -> Self {
         match error {
-            MakeError::Taken(taken) => Self::NameTaken(taken),
+            MakeError::Taken(taken) => Self::NameTaken { doing: doing(&taken.holder), taken },
             MakeError::Failed(error) => Self::Create(error),
             MakeError::BrokenOff(name) => Self::BrokenOff(name),
         }

@@ -12,6 +12,7 @@ use crate::io::{Capture, Fifos, Stdin};
 use crate::linux::process;
 use crate::signal::Signal;
 use crate::spec;
+use crate::work::{Op, Operation};
 
 /// Bytes kept of both streams together: what fits into one message to the kubelet, whose limit is 16 MiB for all of
 /// it (k8s.io/cri-client, `maxMsgSize`).
@@ -66,22 +67,26 @@ impl Containers {
         let _cancel = gone.clone().drop_guard();
         let (containers, id) = (self.clone(), container.id.clone());
         // A task of its own: its clean-up outlives the caller.
-        let work =
-            tokio::spawn(async move { containers.exec_and_clean(&container, command, timeout, gone).await });
+        let work = tokio::spawn(async move {
+            let op = container.work.begin(Operation::ExecSync);
+            op.end(containers.exec_and_clean(&container, command, timeout, gone, &op).await)
+        });
         work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
     }
 
     /// Opens the log file anew, after the kubelet has renamed the old one (CRI ReopenContainerLog).
     pub async fn reopen_log(&self, container: &Container) -> Result<(), ContainerError> {
         self.must_run(container)?;
-        match container.io.lock().await.as_ref() {
-            Some(io) => io.reopen_log().await.map_err(|source| ContainerError::Io {
-                step: "reopen the log",
-                id: container.id.clone(),
-                source,
-            }),
-            None => Ok(()),
-        }
+        let op = container.work.begin(Operation::ReopenContainerLog);
+        let reopened = async {
+            match container.io.lock().await.as_ref() {
+                Some(io) => io.reopen_log().await,
+                None => Ok(()),
+            }
+        };
+        let step = "reopen the log";
+        let failed = |source| ContainerError::Io { step, id: container.id.clone(), source };
+        op.end(op.step(step, reopened).await.map_err(failed))
     }
 
     /// Refuses what does not run.
@@ -96,6 +101,7 @@ impl Containers {
         command: Vec<String>,
         timeout: Option<Duration>,
         gone: CancellationToken,
+        op: &Op,
     ) -> Result<ExecOutput, ContainerError> {
         let io_failed = |source| ContainerError::Io {
             step: "open the command's streams",
@@ -106,7 +112,7 @@ impl Containers {
         let dir = self.state_dir(&container.id).join("io");
         let fifos = Fifos::create(&dir, &exec_id, false, Stdin::None).map_err(io_failed)?;
         let result = match Capture::open(fifos.clone(), MAX_OUTPUT).map_err(io_failed) {
-            Ok(capture) => self.exec(container, &exec_id, &command, &fifos, capture, timeout, gone).await,
+            Ok(capture) => self.exec(container, &exec_id, &command, &fifos, capture, timeout, gone, op).await,
             Err(error) => Err(error),
         };
         if let Err(error) = fifos.remove() {
@@ -125,21 +131,26 @@ impl Containers {
         capture: Capture,
         timeout: Option<Duration>,
         gone: CancellationToken,
+        op: &Op,
     ) -> Result<ExecOutput, ContainerError> {
-        self.add_command(container, exec_id, command, fifos).await?;
-        let outcome = match self.start_command(container, exec_id).await {
-            Ok(pid) => self.watch_exec(container, exec_id, pid, timeout, gone).await,
+        op.step("add the command", self.add_command(container, exec_id, command, fifos)).await?;
+        let outcome = match op.step("start the command", self.start_command(container, exec_id)).await {
+            Ok(pid) => {
+                let watched = self.watch_exec(container, exec_id, pid, timeout, gone);
+                op.step("wait for the command", watched).await
+            }
             Err(error) => Err(error),
         };
         let outcome = match outcome {
             Ok(outcome @ (Outcome::TimedOut | Outcome::CallerGone)) => {
-                self.kill_exec(container, exec_id).await;
+                op.step("kill the command", self.kill_exec(container, exec_id)).await;
                 Ok(outcome)
             }
             other => other,
         };
-        let captured = capture.finish(self.inner().config.runtime.exec_drain).await;
-        self.forget_command(container, exec_id).await;
+        let captured = capture.finish(self.inner().config.runtime.exec_drain);
+        let captured = op.step("read the rest of its output", captured).await;
+        op.step("forget the command", self.forget_command(container, exec_id)).await;
         match outcome? {
             Outcome::Ended(code) => {
                 let mut output = ExecOutput {

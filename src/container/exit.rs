@@ -10,6 +10,7 @@ use crate::containerd::Exit;
 use crate::error::chain;
 use crate::sandbox::delete_task;
 use crate::time::Timestamp;
+use crate::work::{Op, Operation};
 
 /// How long output may trickle on after the end: a descendant may hold the pipe for ever.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -17,22 +18,22 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 impl Containers {
     /// The container's process has ended so. Noting it twice is fine: the first one stays.
     pub async fn exited(&self, container: &Container, exit: Exit) -> Result<(), ContainerError> {
-        match self.work_on(container).await {
-            Ok(_work) => self.note_exit(container, exit).await,
+        let op = container.work.begin(Operation::Exit);
+        match self.turn(container, &op).await {
+            Ok(_turn) if container.facts().state.is_exited() => op.forget(),
+            Ok(_turn) => return op.end(self.note_exit(container, exit, &op).await),
             // Removed meanwhile: nobody asks any more.
-            Err(_) => Ok(()),
+            Err(_) => op.forget(),
         }
+        Ok(())
     }
 
-    /// The caller holds the container's work lock.
-    pub(super) async fn note_exit(&self, container: &Container, exit: Exit) -> Result<(), ContainerError> {
-        if container.facts().state.is_exited() {
-            return Ok(());
-        }
-        self.drain(container).await;
+    /// The operation has the container's turn.
+    async fn note_exit(&self, container: &Container, exit: Exit, op: &Op) -> Result<(), ContainerError> {
+        op.step("drain the output", self.drain(container)).await;
         let oom = self.oom_killed(container, exit);
         let ended = container.facts().state.exited(exit, oom);
-        self.end_with(container, ended).await
+        self.end_with(container, ended, op).await
     }
 
     /// Has all output in the log, or what there is of it in time.
@@ -48,22 +49,34 @@ impl Containers {
 
     /// The container is gone, and nobody knows how it ended.
     pub async fn lost(&self, container: &Container) -> Result<(), ContainerError> {
-        let Ok(_work) = self.work_on(container).await else { return Ok(()) };
+        let op = container.work.begin(Operation::Exit);
+        let Ok(_turn) = self.turn(container, &op).await else {
+            op.forget();
+            return Ok(());
+        };
         if container.facts().state.is_exited() {
+            op.forget();
             return Ok(());
         }
-        self.drain(container).await;
+        op.step("drain the output", self.drain(container)).await;
         let ended = container.facts().state.lost(Timestamp::now());
-        self.end_with(container, ended).await
+        op.end(self.end_with(container, ended, &op).await)
     }
 
     /// Writes the end down, reaps the task, and only then tells: whoever sees EXITED may remove the container.
-    async fn end_with(&self, container: &Container, ended: ContainerState) -> Result<(), ContainerError> {
+    async fn end_with(
+        &self,
+        container: &Container,
+        ended: ContainerState,
+        op: &Op,
+    ) -> Result<(), ContainerError> {
         if container.facts().state == ended {
+            op.forget();
             return Ok(());
         }
-        let written = self.write_status(container, ended.clone()).await;
-        let deleted = delete_task(&self.inner().containerd, container.id.as_str()).await;
+        let written = op.step("write the status", self.write_status(container, ended.clone())).await;
+        let deleted = delete_task(&self.inner().containerd, container.id.as_str());
+        let deleted = op.step("delete the task", deleted).await;
         *container.witness.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.becomes(container, ended);
         match &deleted {

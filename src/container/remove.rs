@@ -10,43 +10,47 @@ use crate::error::{Errors, chain};
 use crate::id::SnapshotKey;
 use crate::linux::{cgroup, file};
 use crate::sandbox::{Rootfs, end_task, gone_is_fine};
+use crate::work::{Op, Operation};
 
 impl Containers {
     /// Removes a container with all it owns, killing it first where it runs (CRI RemoveContainer).
     pub async fn remove(&self, container: &Container) -> Result<(), ContainerError> {
+        let op = container.work.begin(Operation::RemoveContainer);
         // By way of a stop, so that whoever waits for its end is told the true one.
-        if let Err(error) = self.stop(container, Duration::ZERO).await {
+        if let Err(error) = self.bring_down(container, Duration::ZERO, &op).await {
             tracing::warn!(container = %container.id, "removed without having been stopped: {}", chain(&error));
         }
-        match self.work_on(container).await {
-            Ok(_work) => self.remove_all_of(container).await,
+        op.end(match self.turn(container, &op).await {
+            Ok(_turn) => self.remove_all_of(container, &op).await,
             // Another call has done it while this one waited.
             Err(_) => Ok(()),
-        }
+        })
     }
 
-    /// The caller holds the container's work lock. The record goes last: as long as it stands, the container is known.
-    pub(super) async fn remove_all_of(&self, container: &Container) -> Result<(), ContainerError> {
+    /// The operation has the container's turn. The record goes last: as long as it stands, the container is known.
+    pub(super) async fn remove_all_of(&self, container: &Container, op: &Op) -> Result<(), ContainerError> {
         let containerd = &self.inner().containerd;
         let id = container.id.as_str();
         let mut errors = Errors::default();
         if !container.reaped.load(Ordering::Relaxed) {
-            errors.keep(end_task(containerd, id).await.map_err(container.failed("end the task")));
-            errors.keep(self.clear_cgroup(container).await);
+            errors.keep(end_task(containerd, id, op).await.map_err(container.failed("end the task")));
+            errors.keep(op.step("clear the cgroup", self.clear_cgroup(container)).await);
         }
         // Ends the pumps and closes our ends of the FIFOs, which go with the state folder.
-        *container.io.lock().await = None;
+        *op.step("close the streams", container.io.lock()).await = None;
         self.keeper(container).forget_all();
         if errors.is_empty() {
             let key = SnapshotKey::from(&container.id);
             let snapshotter = container.facts().snapshotter.clone();
-            let (snapshot, folders) =
-                tokio::join!(containerd.remove_snapshot(&snapshotter, &key), self.remove_folders(container));
+            let (snapshot, folders) = tokio::join!(
+                op.step("remove the snapshot", containerd.remove_snapshot(&snapshotter, &key)),
+                op.step("remove the folders", self.remove_folders(container)),
+            );
             errors.keep(gone_is_fine(snapshot).map_err(container.failed("remove the snapshot")));
             errors.keep(folders);
         }
         if errors.is_empty() {
-            let record = gone_is_fine(containerd.delete_container(id).await);
+            let record = gone_is_fine(op.step("delete the record", containerd.delete_container(id)).await);
             if errors.keep(record.map_err(container.failed("delete the record"))).is_some() {
                 self.forget(container);
             }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -14,6 +15,7 @@ use super::{Container, ContainerError, Containers};
 use crate::error::chain;
 use crate::io::{Fifos, Inflow, IoError, Outflow, Stdin};
 use crate::streaming::{Input, Output, Size, Streams};
+use crate::work::{Op, Operation};
 
 impl Containers {
     /// Runs a command and passes its streams through (CRI Exec); its exit code. The work outlives a caller that goes
@@ -37,7 +39,9 @@ impl Containers {
             Fifos::create(&dir, &exec_id, terminal, stdin).map_err(|source| io_failed(&container, source))?;
         let (tell, told) = oneshot::channel();
         let work = tokio::spawn(async move {
-            let result = containers.talk(&container, &exec_id, &command, &fifos, streams).await;
+            let op = container.work.begin(Operation::Exec);
+            let result = containers.talk(&container, &exec_id, &command, &fifos, streams, &op).await;
+            let result = op.end(result);
             // Whoever waits for the exit code need not wait until all is cleared away. It may have left.
             let _ = tell.send(result);
             containers.forget_command(&container, &exec_id).await;
@@ -61,6 +65,7 @@ impl Containers {
         command: &[String],
         fifos: &Fifos,
         streams: Streams,
+        op: &Op,
     ) -> Result<i32, ContainerError> {
         let drain = self.inner().config.runtime.exec_drain;
         let over = CancellationToken::new();
@@ -72,8 +77,8 @@ impl Containers {
             let passing = pass_output(outflow, output, over.clone(), drain);
             outputs.push(AbortOnDropHandle::new(tokio::spawn(passing)));
         }
-        self.add_command(container, exec_id, command, fifos).await?;
-        let pid = self.start_command(container, exec_id).await?;
+        op.step("add the command", self.add_command(container, exec_id, command, fifos)).await?;
+        let pid = op.step("start the command", self.start_command(container, exec_id)).await?;
         let _stdin = match (streams.stdin, fifos.stdin.clone()) {
             (Some(input), Some(path)) => {
                 let feeding =
@@ -86,16 +91,17 @@ impl Containers {
             let following = self.clone().follow_sizes(container.clone(), Some(exec_id.to_owned()), sizes);
             AbortOnDropHandle::new(tokio::spawn(following))
         });
-        let exit = tokio::select! {
-            biased;
-            code = self.command_ended(container, exec_id, pid) => code,
-            () = container.ended() => Ok(None),
+        let exit = async {
+            tokio::select! {
+                biased;
+                code = self.command_ended(container, exec_id, pid) => code,
+                () = container.ended() => Ok(None),
+            }
         };
+        let exit = op.step("wait for the command", exit).await;
         over.cancel();
-        for output in outputs {
-            // A panic there is told by its own task; what it had not passed on is lost.
-            let _ = output.await;
-        }
+        // A panic there is told by its own task; what it had not passed on is lost.
+        op.step("pass the rest of its output on", join_all(outputs)).await;
         match exit? {
             Some(code) => Ok(i32::try_from(code).unwrap_or(i32::MAX)),
             None => Err(ContainerError::EndedMeanwhile { id: container.id.clone() }),

@@ -7,6 +7,7 @@ use crate::id::SnapshotKey;
 use crate::io::{ContainerIo, Fifos, LogTarget, Stdin};
 use crate::sandbox::{Rootfs, end_task};
 use crate::time::Timestamp;
+use crate::work::{Op, Operation};
 
 impl Containers {
     /// Starts a created container (CRI StartContainer). The work outlives a caller that goes away.
@@ -18,35 +19,40 @@ impl Containers {
         let containers = self.clone();
         let id = container.id.clone();
         let work = tokio::spawn(async move {
-            let _work = containers.work_on(&container).await?;
-            let denied = |source| ContainerError::Denied { id: container.id.clone(), source };
-            container.facts().state.may_start().map_err(denied)?;
-            let started = containers.bring_to_run(&container).await;
-            if let Err(error) = &started {
-                containers.give_up_start(&container, error).await;
-            }
-            started
+            let op = container.work.begin(Operation::StartContainer);
+            op.end(containers.start_in_turn(&container, &op).await)
         });
         work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
     }
 
-    async fn bring_to_run(&self, container: &Container) -> Result<(), ContainerError> {
+    async fn start_in_turn(&self, container: &Container, op: &Op) -> Result<(), ContainerError> {
+        let _turn = self.turn(container, op).await?;
+        container.facts().state.may_start().map_err(|source| container.denied(source))?;
+        let started = self.bring_to_run(container, op).await;
+        if let Err(error) = &started {
+            self.give_up_start(container, error, op).await;
+        }
+        started
+    }
+
+    async fn bring_to_run(&self, container: &Container, op: &Op) -> Result<(), ContainerError> {
         let facts = container.facts();
         let sandbox = self.sandboxes().find(container.pod.as_str())?;
         sandbox.pause_pid()?;
         // The target of a TARGET pid namespace may have ended, or been restarted, since the spec was made.
         self.pid_namespace(&sandbox, &facts.metadata.config)?;
         let handler = self.sandboxes().handlers().find(&sandbox.facts().metadata.runtime_handler)?.clone();
-        let stdio = self.open_log(container).await?;
+        let stdio = op.step("open the streams", self.open_log(container)).await?;
         let containerd = &self.inner().containerd;
         let key = SnapshotKey::from(&container.id);
-        let rootfs = containerd
-            .snapshot_mounts(&facts.snapshotter, &key)
-            .await
-            .map_err(container.failed("find the snapshot's mounts"))?;
+        let step = "find the snapshot's mounts";
+        let rootfs = op.step(step, containerd.snapshot_mounts(&facts.snapshotter, &key)).await;
+        let rootfs = rootfs.map_err(container.failed(step))?;
         let users = sandbox.users()?.map(|(_, path)| path);
-        let rootfs = Rootfs::new(rootfs, users, self.state_dir(&container.id)).await.map_err(|source| {
-            let (step, id) = ("map the ids of the rootfs", container.id.clone());
+        let step = "map the ids of the rootfs";
+        let rootfs = op.step(step, Rootfs::new(rootfs, users, self.state_dir(&container.id))).await;
+        let rootfs = rootfs.map_err(|source| {
+            let id = container.id.clone();
             ContainerError::Linux { step, id, source }
         })?;
         let task = NewTask {
@@ -57,13 +63,13 @@ impl Containers {
             options: self.restore_options(container, &handler)?,
         };
         let restored = task.options.is_some();
-        let created = containerd.create_task(&task).await;
+        let created = op.step("create the task", containerd.create_task(&task)).await;
         rootfs.release();
         created.map_err(container.failed("create the task"))?;
         self.await_oom(container);
         // Before the call: what ends at once must not have ended before it began.
         let started_at = Timestamp::now();
-        let pid = match containerd.start_task(container.id.as_str()).await {
+        let pid = match op.step("start the task", containerd.start_task(container.id.as_str())).await {
             Ok(pid) => pid,
             Err(source) if restored => {
                 let told = self.restore_complaints(container);
@@ -73,10 +79,10 @@ impl Containers {
         };
         self.witness(container, pid);
         let running = ContainerState::Running { pid, started_at };
-        self.write_status(container, running.clone()).await?;
+        op.step("write the status", self.write_status(container, running.clone())).await?;
         self.becomes(container, running);
         if restored {
-            self.restored(container).await;
+            op.step("end the restoring", self.restored(container)).await;
         }
         Ok(())
     }
@@ -126,28 +132,36 @@ impl Containers {
 
     /// Gives a recovered container that was never started the streams to be started with.
     pub async fn prepare_streams(&self, container: &Container) -> Result<(), ContainerError> {
-        let _work = self.work_on(container).await?;
-        self.open_fresh_fifos(container).await
+        let op = container.work.begin(Operation::Recovery);
+        let opened = async {
+            let _turn = self.turn(container, &op).await?;
+            op.step("open the streams", self.open_fresh_fifos(container)).await
+        };
+        op.end(opened.await)
     }
 
     /// Notes that a container runs though nobody wrote it down: its true start is not known, the present is.
     pub async fn found_running(&self, container: &Container, pid: u32) -> Result<(), ContainerError> {
-        let _work = self.work_on(container).await?;
-        if container.facts().state.is_exited() {
-            return Ok(());
-        }
-        let running = ContainerState::Running { pid, started_at: Timestamp::now() };
-        self.write_status(container, running.clone()).await?;
-        self.becomes(container, running);
-        Ok(())
+        let op = container.work.begin(Operation::Recovery);
+        let noted = async {
+            let _turn = self.turn(container, &op).await?;
+            if container.facts().state.is_exited() {
+                return Ok(());
+            }
+            let running = ContainerState::Running { pid, started_at: Timestamp::now() };
+            op.step("write the status", self.write_status(container, running.clone())).await?;
+            self.becomes(container, running);
+            Ok(())
+        };
+        op.end(noted.await)
     }
 
-    async fn give_up_start(&self, container: &Container, error: &ContainerError) {
-        if let Err(undo) = end_task(&self.inner().containerd, container.id.as_str()).await {
+    async fn give_up_start(&self, container: &Container, error: &ContainerError, op: &Op) {
+        if let Err(undo) = end_task(&self.inner().containerd, container.id.as_str(), op).await {
             tracing::warn!(container = %container.id, "the task of a failed start stays until removal: {undo}");
         }
         let ended = container.facts().state.start_failed(Timestamp::now(), chain(error));
-        if let Err(status) = self.write_status(container, ended.clone()).await {
+        if let Err(status) = op.step("write the status", self.write_status(container, ended.clone())).await {
             tracing::warn!(container = %container.id, "{}", chain(&status));
         }
         self.becomes(container, ended);

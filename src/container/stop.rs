@@ -10,6 +10,7 @@ use crate::error::Kind;
 use crate::linux::process;
 use crate::sandbox::end_task;
 use crate::signal::Signal;
+use crate::work::{Op, Operation};
 
 /// How long a container may take to end after SIGKILL before the call gives up on it.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
@@ -20,43 +21,60 @@ impl Containers {
     /// The signal is delivered once, however many calls wait; each call waits for its own `grace`, so a later call
     /// with less patience wins.
     pub async fn stop(&self, container: &Container, grace: Duration) -> Result<(), ContainerError> {
+        let op = container.work.begin(Operation::StopContainer);
+        op.end(self.bring_down(container, grace, &op).await)
+    }
+
+    pub(super) async fn bring_down(
+        &self,
+        container: &Container,
+        grace: Duration,
+        op: &Op,
+    ) -> Result<(), ContainerError> {
         if container.facts().state.stop_step() == StopStep::Nothing {
             // A start may be under way: what it leads to is to be stopped as well.
-            drop(container.work.lock().await);
+            drop(op.turn().await);
         }
         match container.facts().state.stop_step() {
             StopStep::Nothing => Ok(()),
             StopStep::Reap => {
-                let ended = end_task(&self.inner().containerd, container.id.as_str()).await;
+                let ended = end_task(&self.inner().containerd, container.id.as_str(), op).await;
                 match ended.map_err(container.failed("end the task"))? {
                     Some(exit) => self.exited(container, exit).await,
                     None => self.lost(container).await,
                 }
             }
             StopStep::Signal => {
-                if !grace.is_zero() && self.end_gracefully(container, grace).await? {
+                if !grace.is_zero() && self.end_gracefully(container, grace, op).await? {
                     return Ok(());
                 }
-                self.kill(container).await
+                self.kill(container, op).await
             }
         }
     }
 
     /// Whether it ended within its grace.
-    async fn end_gracefully(&self, container: &Container, grace: Duration) -> Result<bool, ContainerError> {
+    async fn end_gracefully(
+        &self,
+        container: &Container,
+        grace: Duration,
+        op: &Op,
+    ) -> Result<bool, ContainerError> {
         if !container.signalled.swap(true, Ordering::Relaxed) {
-            let sent = self.signal(container, container.facts().stop_signal(), All::No).await;
+            let sent = self.signal(container, container.facts().stop_signal(), All::No);
+            let sent = op.step("send the stop signal", sent).await;
             if sent.is_err() {
                 container.signalled.store(false, Ordering::Relaxed);
             }
             sent?;
         }
-        Ok(tokio::time::timeout(grace, container.ended()).await.is_ok())
+        let ended = tokio::time::timeout(grace, container.ended());
+        Ok(op.step("wait for it to follow the stop signal", ended).await.is_ok())
     }
 
-    async fn kill(&self, container: &Container) -> Result<(), ContainerError> {
+    async fn kill(&self, container: &Container, op: &Op) -> Result<(), ContainerError> {
         container.oom.expect_kill();
-        self.signal(container, Signal::KILL, All::Processes).await?;
+        op.step("send SIGKILL", self.signal(container, Signal::KILL, All::Processes)).await?;
         let ended = async {
             tokio::select! {
                 () = container.ended() => Ok(()),
@@ -72,7 +90,8 @@ impl Containers {
             }
         };
         let late = ContainerError::DoesNotEnd { id: container.id.clone(), limit: KILL_LIMIT };
-        tokio::time::timeout(KILL_LIMIT, ended).await.unwrap_or(Err(late))
+        let ended = tokio::time::timeout(KILL_LIMIT, ended);
+        op.step("wait for the end after SIGKILL", ended).await.unwrap_or(Err(late))
     }
 
     /// Sends a signal; a process that has just ended is fine, its end is on its way.

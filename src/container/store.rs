@@ -23,15 +23,16 @@ use crate::proto::cri;
 use crate::sandbox::{Change, Happening, HeldLevel, Sandboxes};
 use crate::signal::Signal;
 use crate::state::{ContainerMetadata, ContainerStatusFile, Making, Names, PrefixIndex, PrefixMatch};
+use crate::work::{Op, Turn, Work};
 
 /// One container. Its facts are replaced whole, so that a reader never sees half a change.
 pub struct Container {
     pub id: ContainerId,
     pub pod: PodId,
     facts: watch::Sender<Arc<ContainerFacts>>,
-    /// Held by create, start, update, the noting of an end, and remove: one of them at a time. Stop does not hold it while it
-    /// waits, so that a later stop with less patience wins.
-    pub(super) work: Mutex<()>,
+    /// Create, start, update, the noting of an end, and remove take their turns. Stop has none while it waits, so that a
+    /// later stop with less patience wins.
+    pub work: Work,
     /// Held by whoever takes the container's state: a stop, an end and a removal do not wait for that.
     pub(super) checkpointing: Mutex<()>,
     /// The daemon's ends of the container's streams, from start to removal.
@@ -100,7 +101,7 @@ impl Container {
             id: facts.metadata.id.clone(),
             pod: facts.metadata.sandbox_id.clone(),
             facts: watch::Sender::new(Arc::new(facts)),
-            work: Mutex::default(),
+            work: Work::default(),
             checkpointing: Mutex::default(),
             io: Mutex::default(),
             signalled: AtomicBool::default(),
@@ -123,7 +124,7 @@ impl Container {
 
     /// Waits until nobody brings it up or down, and keeps it so.
     pub async fn at_rest(&self) -> MutexGuard<'_, ()> {
-        self.work.lock().await
+        self.work.rest().await
     }
 
     /// Waits until its end is noted.
@@ -292,17 +293,18 @@ impl Containers {
         self.0.accounts.end_stale(&snapshotters).await
     }
 
-    /// The container's work lock: one thing at a time is done to it.
+    /// The operation's turn on the container: one thing at a time is done to it.
     ///
     /// # Errors
     /// [`ContainerError::NotFound`] when it was removed in the meantime.
-    pub(super) async fn work_on<'a>(
+    pub(super) async fn turn<'a>(
         &self,
-        container: &'a Container,
-    ) -> Result<MutexGuard<'a, ()>, ContainerError> {
-        let work = container.work.lock().await;
+        container: &Container,
+        op: &'a Op,
+    ) -> Result<Turn<'a>, ContainerError> {
+        let turn = op.turn().await;
         match self.entry(container.id.as_str()) {
-            Some(_) => Ok(work),
+            Some(_) => Ok(turn),
             None => Err(ContainerError::NotFound(container.id.to_string())),
         }
     }

@@ -11,6 +11,7 @@ use crate::field;
 use crate::linux::process::{self, OomScore};
 use crate::proto::cri;
 use crate::spec::StoredSpec;
+use crate::work::{Op, Operation};
 
 impl Containers {
     /// Gives a container other resources (CRI UpdateContainerResources); zero and empty values leave what there is.
@@ -31,22 +32,24 @@ impl Containers {
         let containers = self.clone();
         let id = container.id.clone();
         let work = tokio::spawn(async move {
-            let _work = containers.work_on(&container).await?;
-            containers.change_resources(&container, &resources, request.annotations).await
+            let op = container.work.begin(Operation::UpdateContainerResources);
+            op.end(containers.change_resources(&container, &resources, request.annotations, &op).await)
         });
         work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
     }
 
-    /// The caller holds the container's work lock.
     async fn change_resources(
         &self,
         container: &Container,
         resources: &cri::LinuxContainerResources,
         annotations: HashMap<String, String>,
+        op: &Op,
     ) -> Result<(), ContainerError> {
+        let _turn = self.turn(container, op).await?;
         let id = container.id.as_str();
         let containerd = &self.inner().containerd;
-        let record = containerd.container(id).await.map_err(container.failed("look at the record"))?;
+        let record = op.step("look at the record", containerd.container(id)).await;
+        let record = record.map_err(container.failed("look at the record"))?;
         let before = StoredSpec::parse(&record.spec)
             .map_err(|source| ContainerError::StoredSpec { id: container.id.clone(), source })?;
         let node = self.sandboxes().node();
@@ -62,11 +65,12 @@ impl Containers {
             }),
             ContainerState::Creating | ContainerState::Created | ContainerState::Exited(_) => None,
         };
-        containerd.set_spec(id, after.to_json()).await.map_err(container.failed("keep the new spec"))?;
+        let kept = op.step("keep the new spec", containerd.set_spec(id, after.to_json())).await;
+        kept.map_err(container.failed("keep the new spec"))?;
         if let Some(task) = task
-            && let Err(update) = self.change_running(container, task).await
+            && let Err(update) = op.step("change the task", self.change_running(container, task)).await
         {
-            return Err(match containerd.set_spec(id, record.spec).await {
+            return Err(match op.step("put back the spec", containerd.set_spec(id, record.spec)).await {
                 Ok(()) => update,
                 Err(undo) => ContainerError::UpdateUndo {
                     update: Box::new(update),
@@ -76,7 +80,8 @@ impl Containers {
         }
         container.change(|facts| facts.file.resources = after.report());
         // For the built-in plugin; here, the spec counts.
-        if let Err(error) = self.write_status(container, container.facts().state.clone()).await {
+        let written = self.write_status(container, container.facts().state.clone());
+        if let Err(error) = op.step("write the status", written).await {
             tracing::warn!(container = %container.id, "{}", chain(&error));
         }
         Ok(())

@@ -1,10 +1,12 @@
 //! The time that a client gives its call (`grpc-timeout`). When it is over the answer is DeadlineExceeded, as gRPC has
-//! it and the kubelet looks for; tonic left to itself says Cancelled, which a client takes for its own doing.
+//! it and the kubelet looks for; tonic left to itself says Cancelled, which a client takes for its own doing. The text
+//! says what is being done meanwhile, and comes a little early: a client that gives up by itself hears no reason.
 //!
 //! tonic's own timer runs around this one: it starts later and looks here first, and so never has the word.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +16,36 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::Service;
+
+/// How much sooner than the client's clock a call ends: a part of what it was given, and this at most.
+const EARLY: (u32, Duration) = (20, Duration::from_millis(250));
+/// Sentences on what is being done, at most.
+const MAX_DOING: usize = 8;
+
+/// What a call that is late is at. The call itself says so, as soon as it knows what it is about.
+#[derive(Clone, Default)]
+pub(super) struct Late(Arc<OnceLock<Doing>>);
+
+type Doing = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+
+impl Late {
+    /// `doing` is asked once the time is over: a sentence for each thing that is being done. The first to say is heard.
+    pub fn tell(&self, doing: impl Fn() -> Vec<String> + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(doing));
+    }
+
+    /// What the answer says.
+    fn text(&self, given: Duration) -> String {
+        let text =
+            format!("the {} that the client gave this call are over", humantime::format_duration(given));
+        let doing = self.0.get().map(|doing| doing()).unwrap_or_default();
+        match doing.len() {
+            0 => text,
+            1..=MAX_DOING => format!("{text}: {}", doing.join("; ")),
+            more => format!("{text}: {}; and {} more", doing[..MAX_DOING].join("; "), more - MAX_DOING),
+        }
+    }
+}
 
 /// A service whose calls end when their clients' time does.
 #[derive(Clone)]
@@ -39,12 +71,15 @@ where
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let given = given(request.headers());
-        let end = given.and_then(|given| Instant::now().checked_add(given));
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let Some(given) = given(request.headers()) else { return Box::pin(self.0.call(request)) };
+        let end = Instant::now().checked_add(given - EARLY.1.min(given / EARLY.0));
+        let late = Late::default();
+        request.extensions_mut().insert(late.clone());
+        let path = request.uri().path().to_owned();
         let answer = self.0.call(request);
         Box::pin(async move {
-            let (Some(end), Some(given)) = (end, given) else { return answer.await };
+            let Some(end) = end else { return answer.await };
             let (mut answer, mut alarm) = (pin!(answer), pin!(sleep_until(end)));
             poll_fn(|cx| {
                 if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
@@ -54,10 +89,8 @@ where
                 if alarm.as_mut().poll(cx).is_pending() && Instant::now() < end {
                     return Poll::Pending;
                 }
-                let text = format!(
-                    "the {} that the client gave this call are over",
-                    humantime::format_duration(given)
-                );
+                let text = late.text(given);
+                tracing::warn!(call = path, "{text}");
                 Poll::Ready(Ok(Status::deadline_exceeded(text).into_http()))
             })
             .await
@@ -126,6 +159,23 @@ mod tests {
         let status = Status::from_header_map(answer.headers()).unwrap();
         assert_eq!(status.code(), Code::DeadlineExceeded);
         assert_eq!(status.message(), "the 20ms that the client gave this call are over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_being_done_is_told() {
+        for (count, told) in [(0, ""), (2, ": 0; 1"), (10, ": 0; 1; 2; 3; 4; 5; 6; 7; and 2 more")] {
+            let busy = tower::service_fn(move |request: Request<()>| {
+                let late = request.extensions().get::<Late>().unwrap();
+                late.tell(move || (0..count).map(|n| n.to_string()).collect());
+                std::future::pending::<Result<Response<Body>, Infallible>>()
+            });
+            let began = Instant::now();
+            let answer = Deadline::new(busy).call(with_timeout("2M")).await.unwrap();
+            assert!(began.elapsed() < Duration::from_secs(120), "the client would not hear it");
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            let text = format!("the 2m that the client gave this call are over{told}");
+            assert_eq!(status.message(), text);
+        }
     }
 
     #[tokio::test]

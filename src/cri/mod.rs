@@ -15,6 +15,7 @@ mod runtime;
 mod stats;
 mod status;
 mod streaming;
+mod subject;
 mod verbose;
 
 pub use deadline::Deadline;

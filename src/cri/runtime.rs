@@ -62,7 +62,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         let conditions = self.conditions().await;
         let handlers = self.sandboxes().handlers();
         let info = if request.into_inner().verbose {
-            verbose::runtime(&self.config, handlers, self.images.pause_name(), &self.containerd).await
+            verbose::runtime(&self.config, &self.containers, self.images.pause_name(), &self.containerd).await
         } else {
             Default::default()
         };
@@ -111,7 +111,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::RunPodSandboxRequest>,
     ) -> Reply<cri::RunPodSandboxResponse> {
-        let id = self.sandboxes().run(request.into_inner()).await?;
+        let id = self.sandboxes().run(self.asked(request)).await?;
         Ok(Response::new(cri::RunPodSandboxResponse { pod_sandbox_id: id.to_string() }))
     }
 
@@ -119,7 +119,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::StopPodSandboxRequest>,
     ) -> Reply<cri::StopPodSandboxResponse> {
-        pod::stop(&self.containers, id("pod_sandbox_id", &request.into_inner().pod_sandbox_id)?).await?;
+        pod::stop(&self.containers, id("pod_sandbox_id", &self.asked(request).pod_sandbox_id)?).await?;
         Ok(Response::new(cri::StopPodSandboxResponse {}))
     }
 
@@ -127,7 +127,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::RemovePodSandboxRequest>,
     ) -> Reply<cri::RemovePodSandboxResponse> {
-        pod::remove(&self.containers, id("pod_sandbox_id", &request.into_inner().pod_sandbox_id)?).await?;
+        pod::remove(&self.containers, id("pod_sandbox_id", &self.asked(request).pod_sandbox_id)?).await?;
         Ok(Response::new(cri::RemovePodSandboxResponse {}))
     }
 
@@ -136,9 +136,12 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         request: Request<cri::PodSandboxStatusRequest>,
     ) -> Reply<cri::PodSandboxStatusResponse> {
         let request = request.into_inner();
-        let sandbox = self.sandboxes().find(id("pod_sandbox_id", &request.pod_sandbox_id)?)?;
+        let id = id("pod_sandbox_id", &request.pod_sandbox_id)?;
+        // For people, one in the making as well: they want to know why.
+        let making = request.verbose.then(|| self.sandboxes().entry(id)).flatten();
+        let sandbox = making.map_or_else(|| self.sandboxes().find(id), Ok)?;
         let info = if request.verbose {
-            verbose::sandbox(&sandbox, &self.containerd).await
+            verbose::sandbox(&sandbox, &self.containers, &self.containerd).await
         } else {
             Default::default()
         };
@@ -150,7 +153,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::UpdatePodSandboxResourcesRequest>,
     ) -> Reply<cri::UpdatePodSandboxResourcesResponse> {
-        let request = request.into_inner();
+        let request = self.asked(request);
         let sandbox = self.sandboxes().find(id("pod_sandbox_id", &request.pod_sandbox_id)?)?;
         self.sandboxes().update(sandbox, request).await?;
         Ok(Response::new(cri::UpdatePodSandboxResourcesResponse {}))
@@ -176,7 +179,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::CreateContainerRequest>,
     ) -> Reply<cri::CreateContainerResponse> {
-        let request = request.into_inner();
+        let request = self.asked(request);
         id("pod_sandbox_id", &request.pod_sandbox_id)?;
         let id = self.containers.create(request).await?;
         Ok(Response::new(cri::CreateContainerResponse { container_id: id.to_string() }))
@@ -186,7 +189,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::StartContainerRequest>,
     ) -> Reply<cri::StartContainerResponse> {
-        self.containers.start(id("container_id", &request.into_inner().container_id)?).await?;
+        self.containers.start(id("container_id", &self.asked(request).container_id)?).await?;
         Ok(Response::new(cri::StartContainerResponse {}))
     }
 
@@ -194,7 +197,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::StopContainerRequest>,
     ) -> Reply<cri::StopContainerResponse> {
-        let request = request.into_inner();
+        let request = self.asked(request);
         let grace = seconds("timeout", request.timeout)?;
         match self.containers.find(id("container_id", &request.container_id)?) {
             Ok(container) => self.containers.stop(&container, grace).await?,
@@ -208,7 +211,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::RemoveContainerRequest>,
     ) -> Reply<cri::RemoveContainerResponse> {
-        match self.containers.find(id("container_id", &request.into_inner().container_id)?) {
+        match self.containers.find(id("container_id", &self.asked(request).container_id)?) {
             Ok(container) => self.containers.remove(&container).await?,
             Err(crate::container::ContainerError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
@@ -221,7 +224,9 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         request: Request<cri::ContainerStatusRequest>,
     ) -> Reply<cri::ContainerStatusResponse> {
         let request = request.into_inner();
-        let container = self.containers.find(id("container_id", &request.container_id)?)?;
+        let id = id("container_id", &request.container_id)?;
+        let making = request.verbose.then(|| self.containers.entry(id)).flatten();
+        let container = making.map_or_else(|| self.containers.find(id), Ok)?;
         let info = if request.verbose {
             verbose::container(&container, &self.containerd).await
         } else {
@@ -251,14 +256,14 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::UpdateContainerResourcesRequest>,
     ) -> Reply<cri::UpdateContainerResourcesResponse> {
-        let request = request.into_inner();
+        let request = self.asked(request);
         let container = self.containers.find(id("container_id", &request.container_id)?)?;
         self.containers.update(container, request).await?;
         Ok(Response::new(cri::UpdateContainerResourcesResponse {}))
     }
 
     async fn exec_sync(&self, request: Request<cri::ExecSyncRequest>) -> Reply<cri::ExecSyncResponse> {
-        let request = request.into_inner();
+        let request = self.asked(request);
         let limit = seconds("timeout", request.timeout)?;
         checked_command(&request.cmd)?;
         let container = self.containers.find(id("container_id", &request.container_id)?)?;
@@ -290,7 +295,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::ReopenContainerLogRequest>,
     ) -> Reply<cri::ReopenContainerLogResponse> {
-        let container = self.containers.find(id("container_id", &request.into_inner().container_id)?)?;
+        let container = self.containers.find(id("container_id", &self.asked(request).container_id)?)?;
         self.containers.reopen_log(&container).await?;
         Ok(Response::new(cri::ReopenContainerLogResponse {}))
     }
@@ -303,6 +308,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::CheckpointContainerRequest>,
     ) -> Reply<cri::CheckpointContainerResponse> {
+        self.note_subject(&request);
         let (metadata, _, request) = request.into_parts();
         Ok(Response::new(self.checkpoint(metadata, request).await?))
     }
@@ -311,11 +317,13 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         request: Request<cri::CheckpointPodRequest>,
     ) -> Reply<cri::CheckpointPodResponse> {
+        self.note_subject(&request);
         let (metadata, _, request) = request.into_parts();
         Ok(Response::new(self.pod_checkpoint(metadata, request).await?))
     }
 
     async fn restore_pod(&self, request: Request<cri::RestorePodRequest>) -> Reply<cri::RestorePodResponse> {
+        self.note_subject(&request);
         let (metadata, _, request) = request.into_parts();
         Ok(Response::new(self.pod_restore(metadata, request).await?))
     }

@@ -4,14 +4,20 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use super::subject::name_of_container;
 use crate::config::Config;
-use crate::container::{Container, ContainerState};
+use crate::container::{Container, ContainerState, Containers};
 use crate::containerd::Containerd;
-use crate::sandbox::{Handler, Handlers, Sandbox};
+use crate::sandbox::{Handler, Sandbox};
+use crate::work::OperationReport;
 
-/// Of a sandbox: its pid, its stored metadata and its spec; resources and overhead once they were updated, which the
-/// status has no fields for.
-pub(super) async fn sandbox(sandbox: &Sandbox, containerd: &Containerd) -> HashMap<String, String> {
+/// Of a sandbox: its pid, its stored metadata and its spec; what is being done and was done to it, and what its
+/// containers are at or failed with; resources and overhead once they were updated, which the status has no fields for.
+pub(super) async fn sandbox(
+    sandbox: &Sandbox,
+    containers: &Containers,
+    containerd: &Containerd,
+) -> HashMap<String, String> {
     let facts = sandbox.facts();
     let metadata = stored(&facts.metadata.to_json());
     let mut told = json!({
@@ -19,6 +25,7 @@ pub(super) async fn sandbox(sandbox: &Sandbox, containerd: &Containerd) -> HashM
         "sandboxMetadata": metadata,
         "runtimeHandler": facts.metadata.runtime_handler,
         "runtimeSpec": spec(containerd, sandbox.id.as_str()).await,
+        "operations": operations(sandbox, containers),
     });
     let updated = [("overhead", &facts.resources.overhead), ("resources", &facts.resources.resources)];
     for (key, resources) in updated {
@@ -29,7 +36,19 @@ pub(super) async fn sandbox(sandbox: &Sandbox, containerd: &Containerd) -> HashM
     info(told)
 }
 
-/// Of a container: its pid, its stored metadata and its spec.
+/// A pod's own, and those of its containers that go on or have failed.
+fn operations(sandbox: &Sandbox, containers: &Containers) -> Vec<OperationReport> {
+    let mut operations = sandbox.work.report();
+    for container in containers.of_pod(&sandbox.id) {
+        let telling =
+            container.work.report().into_iter().filter(|one| one.until.is_none() || one.error.is_some());
+        let name = name_of_container(&container);
+        operations.extend(telling.map(|one| OperationReport { container: Some(name.clone()), ..one }));
+    }
+    operations
+}
+
+/// Of a container: its pid, its stored metadata, its spec, and what is being done and was done to it.
 pub(super) async fn container(container: &Container, containerd: &Containerd) -> HashMap<String, String> {
     let facts = container.facts();
     let pid = match facts.state {
@@ -43,16 +62,19 @@ pub(super) async fn container(container: &Container, containerd: &Containerd) ->
         "snapshotKey": container.id.as_str(),
         "containerMetadata": stored(&facts.metadata.to_json()),
         "runtimeSpec": spec(containerd, container.id.as_str()).await,
+        "operations": container.work.report(),
     }))
 }
 
-/// Of the runtime: what it was told, and its networks. kubeadm reads `sandboxImage`.
+/// Of the runtime: what it was told, its networks, and the pods that it is running right now, which no list has yet.
+/// kubeadm reads `sandboxImage`.
 pub(super) async fn runtime(
     config: &Config,
-    handlers: &Handlers,
+    containers: &Containers,
     pause_image: &str,
     containerd: &Containerd,
 ) -> HashMap<String, String> {
+    let handlers = containers.sandboxes().handlers();
     let version = containerd.version().await.map(|version| version.version).ok();
     let config = json!({
         "sandboxImage": pause_image,
@@ -65,6 +87,7 @@ pub(super) async fn runtime(
         "registryConfigDirs": config.registry.config_dirs,
     });
     let mut info = HashMap::from([("config".to_owned(), config.to_string())]);
+    info.insert("podsInTheMaking".to_owned(), in_the_making(containers).to_string());
     let networks = &handlers.default_handler().networks;
     info.insert("cniconfig".to_owned(), networks.describe().to_string());
     // Plain text, as the built-in plugin has it.
@@ -76,6 +99,19 @@ pub(super) async fn runtime(
             .map(|handler| (format!("lastCNILoadStatus.{}", handler.name), handler.networks.last_load())),
     );
     info
+}
+
+fn in_the_making(containers: &Containers) -> Value {
+    let pods = containers.sandboxes().in_the_making();
+    let told = pods.iter().map(|pod| {
+        let facts = pod.facts();
+        json!({
+            "id": pod.id.as_str(),
+            "metadata": facts.metadata.config.metadata,
+            "operations": operations(pod, containers),
+        })
+    });
+    told.collect()
 }
 
 /// What pods of a handler run by, and what of it they can have; what they cannot, by what is missing.

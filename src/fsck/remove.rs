@@ -9,6 +9,7 @@ use crate::id::PodId;
 use crate::linux::{cgroup, cgroup_names, file, mount, netns};
 use crate::sandbox::{end_task, gone_is_fine};
 use crate::spec;
+use crate::work::{Operation, Work};
 
 impl Fsck {
     /// Removes it, or says why not. Idempotent.
@@ -80,7 +81,9 @@ impl Fsck {
             Err(error) if error.is_not_found() => return Ok(()),
             record => record?,
         };
-        end_task(containerd, id).await?;
+        // Nobody's: it is in no record.
+        let op = Work::default().begin(Operation::Recovery);
+        op.end(end_task(containerd, id, &op).await)?;
         if let Ok(spec) = serde_json::from_slice(&record.spec) {
             let (path, id) = (spec::cgroups_path_of(&spec), id.to_owned());
             blocking(move || Ok(cgroup::clear(&path, &id)?)).await?;

@@ -19,6 +19,9 @@ use super::{Image, Images};
 use crate::containerd::{ContainerdError, Descriptor};
 use crate::proto::cri;
 use crate::registry::{Manifest, Reference};
+use crate::work::{Operation, step};
+
+const PULL: Operation = Operation::PullImage;
 
 /// A pull as the CRI asks for it.
 #[derive(Clone, Debug)]
@@ -45,14 +48,14 @@ impl Images {
         inner.usage.watch(snapshotter);
         let access =
             Access::new(reference, request.auth).map_err(|error| ImageError::registry(&image, error))?;
-        let lease = inner.leases.take(&inner.containerd, &image).await?;
+        let lease = step(PULL, "take a lease", inner.leases.take(&inner.containerd, &image)).await?;
         let pull = Pull { inner, share: lease.share().clone(), access, image, snapshotter };
         let named = pull.run().await;
         let image = pull.image;
         drop(pull.share);
         match named {
             Ok(names) => {
-                lease.keep().await;
+                step(PULL, "end the lease", lease.keep()).await;
                 for name in &names {
                     self.refresh(name).await?;
                 }
@@ -79,12 +82,12 @@ struct Pull<'a> {
 impl Pull<'_> {
     /// The names that the image has got.
     async fn run(&self) -> Result<Vec<String>, ImageError> {
-        let target = self.manifest(self.access.reference()).await?;
+        let target = step(PULL, "get the manifest", self.manifest(self.access.reference())).await?;
         let remote = Remote { pull: self, target: &target };
         let descriptor = described(&target);
-        let resolved = resolve(&remote, &self.image, descriptor).await?;
+        let resolved = step(PULL, "get the config", resolve(&remote, &self.image, descriptor)).await?;
         self.layers(&resolved).await?;
-        self.keep_documents(&resolved).await?;
+        step(PULL, "keep the manifest", self.keep_documents(&resolved)).await?;
         self.name(&resolved).await
     }
 
@@ -101,13 +104,15 @@ impl Pull<'_> {
         let mut arriving: FuturesOrdered<_> =
             layers[there..].iter().map(|layer| self.fetch_layer(layer)).collect();
         while let Some(layer) = arriving.next().await {
-            self.unpack(layer?).await?;
+            step(PULL, "unpack a layer", self.unpack(layer?)).await?;
         }
         Ok(())
     }
 
     async fn fetch_layer<'l>(&self, layer: &'l Layer) -> Result<&'l Layer, ImageError> {
-        self.inner.fetcher.fetch(&self.share, &self.access, Role::Layer, &layer.blob.descriptor).await?;
+        let fetched =
+            self.inner.fetcher.fetch(&self.share, &self.access, Role::Layer, &layer.blob.descriptor);
+        step(PULL, "fetch a layer", fetched).await?;
         Ok(layer)
     }
 
@@ -157,7 +162,8 @@ impl Pull<'_> {
         let pin = if self.image == self.inner.pause.name() { Pin::Pinned } else { Pin::Collectable };
         for name in &names {
             let record = record(name, target, pin);
-            self.inner.containerd.put_image(&record).await.map_err(self.failed("name"))?;
+            let put = step(PULL, "name the image", self.inner.containerd.put_image(&record)).await;
+            put.map_err(self.failed("name"))?;
         }
         Ok(names)
     }

@@ -3,13 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use super::PlayError;
-use crate::config::socket_path;
+use crate::endpoint;
 use crate::proto::cri;
 use cri::image_service_client::ImageServiceClient;
 use cri::runtime_service_client::RuntimeServiceClient;
@@ -38,16 +36,7 @@ impl Runtime {
     /// When nobody answers.
     pub async fn connect(endpoint: &str) -> Result<(Self, String)> {
         let unreachable = |source| PlayError::Connect { endpoint: endpoint.to_owned(), source };
-        let path = socket_path(endpoint).map_err(|why| unreachable(why.into()))?;
-        // The authority is what kubelets send; the connector alone knows the socket.
-        let channel = Endpoint::from_static("http://localhost")
-            .connect_timeout(DEADLINE)
-            .connect_with_connector(tower::service_fn(move |_| {
-                let path = path.clone();
-                async move { UnixStream::connect(path).await.map(TokioIo::new) }
-            }))
-            .await
-            .map_err(|error| unreachable(error.into()))?;
+        let channel = endpoint::connect(endpoint).await.map_err(unreachable)?;
         let runtime = Self {
             pods: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(LARGEST_ANSWER),
             images: ImageServiceClient::new(channel).max_decoding_message_size(LARGEST_ANSWER),

@@ -19,6 +19,7 @@ use crate::field::{self, FieldError};
 use crate::linux::file;
 use crate::proto::cri;
 use crate::sandbox::Sandbox;
+use crate::work::{Op, Operation};
 
 /// In a pod's checkpoint (checkpointctl, lib/metadata.go).
 pub(super) const OPTIONS: &str = "pod.options";
@@ -67,14 +68,15 @@ pub async fn checkpoint(
     must_be_empty(&output)?;
     let (containers, id) = (containers.clone(), sandbox.id.clone());
     let work = tokio::spawn(async move {
-        let done = fill(&containers, &sandbox, &chosen, &output, &patience).await;
-        match done {
+        let op = sandbox.work.begin(Operation::CheckpointPod);
+        let done = fill(&containers, &sandbox, &chosen, &output, &patience, &op).await;
+        op.end(match done {
             Ok(()) => Ok(()),
-            Err(error) => match empty(output).await {
+            Err(error) => match op.step("empty the folder", empty(output)).await {
                 Ok(()) => Err(error),
                 Err(undo) => Err(PodError::Undo { error: Box::new(error), undo: Box::new(undo) }),
             },
-        }
+        })
     });
     work.await.unwrap_or_else(|why| Err(PodError::Panicked { id, why: why.to_string() }))
 }
@@ -85,12 +87,13 @@ async fn fill(
     chosen: &BTreeMap<String, Arc<Container>>,
     output: &Path,
     patience: &Patience,
+    op: &Op,
 ) -> Result<(), PodError> {
     make_folder(&output.join(CONTAINERS))?;
     let wanted = chosen
         .iter()
         .map(|(name, container)| Wanted { container: container.clone(), folder: folder_of(output, name) });
-    containers.capture(wanted.collect(), patience).await?;
+    containers.capture(wanted.collect(), patience, op).await?;
     let options = options_of(containers, sandbox, chosen)?;
     // The last: what has it is whole.
     write(&output.join(OPTIONS), &serde_json::to_vec(&options).expect("texts and a number"))?;

@@ -14,6 +14,7 @@ use crate::error::{Errors, Kind};
 use crate::field::FieldError;
 use crate::id::PodId;
 use crate::sandbox::{Sandbox, SandboxError};
+use crate::work::{Op, Operation};
 
 pub use checkpoint::checkpoint;
 pub use restore::{RestoredPod, restore};
@@ -59,27 +60,35 @@ impl PodError {
 /// fine.
 pub async fn stop(containers: &Containers, id: &str) -> Result<(), PodError> {
     let Some(sandbox) = found(containers, id)? else { return Ok(()) };
-    stop_containers(containers, &sandbox).await?;
-    Ok(containers.sandboxes().stop(&sandbox).await?)
+    let op = sandbox.work.begin(Operation::StopPodSandbox);
+    let stopped = async {
+        stop_containers(containers, &sandbox, &op).await?;
+        Ok(containers.sandboxes().stop(&sandbox, &op).await?)
+    };
+    op.end(stopped.await)
 }
 
 /// Removes every container, then the sandbox, stopping what still runs (CRI RemovePodSandbox). Idempotent; a pod that
 /// is not there is fine.
 pub async fn remove(containers: &Containers, id: &str) -> Result<(), PodError> {
     let Some(sandbox) = found(containers, id)? else { return Ok(()) };
-    let of_pod = containers.of_pod(&sandbox.id);
-    // A container's end must be noted before its removal: a kubelet that watches sees how each one ended.
-    stop_containers(containers, &sandbox).await?;
-    let removed = join_all(of_pod.iter().map(|container| containers.remove(container))).await;
-    all("remove", &sandbox, removed)?;
-    Ok(containers.sandboxes().remove(&sandbox).await?)
+    let op = sandbox.work.begin(Operation::RemovePodSandbox);
+    let removed = async {
+        let of_pod = containers.of_pod(&sandbox.id);
+        // A container's end must be noted before its removal: a kubelet that watches sees how each one ended.
+        stop_containers(containers, &sandbox, &op).await?;
+        let removed = join_all(of_pod.iter().map(|container| containers.remove(container)));
+        all("remove", &sandbox, op.step("remove the containers", removed).await)?;
+        Ok(containers.sandboxes().remove(&sandbox, &op).await?)
+    };
+    op.end(removed.await)
 }
 
 /// All at once: a pod's end takes as long as its slowest container, not as all of them.
-async fn stop_containers(containers: &Containers, sandbox: &Sandbox) -> Result<(), PodError> {
+async fn stop_containers(containers: &Containers, sandbox: &Sandbox, op: &Op) -> Result<(), PodError> {
     let of_pod = containers.of_pod(&sandbox.id);
-    let stopped = join_all(of_pod.iter().map(|container| containers.stop(container, Duration::ZERO))).await;
-    all("stop", sandbox, stopped)
+    let stopped = join_all(of_pod.iter().map(|container| containers.stop(container, Duration::ZERO)));
+    all("stop", sandbox, op.step("stop the containers", stopped).await)
 }
 
 fn all(

@@ -15,6 +15,7 @@ use crate::error::chain;
 use crate::io::Fifos;
 use crate::sandbox::{Sandbox, SandboxState, end_task};
 use crate::time::Timestamp;
+use crate::work::Operation;
 
 /// containerd, restarting, deletes the shims of ended containers by itself; each shim replays its last words, the exit
 /// code among them, within some seconds of that (design, "How a container runs").
@@ -124,7 +125,8 @@ async fn settle(
             Ok(())
         }
         Action::EndTask => {
-            if let Err(error) = end_task(containerd, container.id.as_str()).await {
+            let op = container.work.begin(Operation::Recovery);
+            if let Err(error) = op.end(end_task(containerd, container.id.as_str(), &op).await) {
                 tracing::warn!(container = %container.id, "a left-over task stays until removal: {}", chain(&error));
             }
             if container.facts().state.may_start().is_ok() {

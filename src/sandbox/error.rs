@@ -23,8 +23,12 @@ pub enum SandboxError {
          in user namespaces: {missing}"
     )]
     UserNamespaces { handler: String, missing: &'static str },
-    #[error(transparent)]
-    NameTaken(Taken),
+    #[error("{taken}{doing}")]
+    NameTaken {
+        taken: Taken,
+        /// What its holder is at, if at anything, after a comma.
+        doing: String,
+    },
     /// The failure of the work that this request had joined, or started.
     #[error(transparent)]
     Run(Arc<SandboxError>),
@@ -72,7 +76,7 @@ impl SandboxError {
         match self {
             Self::Invalid(_) => Kind::InvalidArgument,
             Self::UserNamespaces { .. } => Kind::FailedPrecondition,
-            Self::NameTaken(_) => Kind::AlreadyExists,
+            Self::NameTaken { .. } => Kind::AlreadyExists,
             Self::Run(source) => source.kind(),
             Self::BrokenOff(_) => Kind::Internal,
             Self::NotFound(_) => Kind::NotFound,
@@ -96,10 +100,11 @@ impl SandboxError {
     }
 }
 
-impl From<MakeError<SandboxError>> for SandboxError {
-    fn from(error: MakeError<SandboxError>) -> Self {
+impl SandboxError {
+    /// Why a sandbox was not made; `doing`: what whoever holds its name is at.
+    pub(super) fn not_made(error: MakeError<SandboxError>, doing: impl FnOnce(&str) -> String) -> Self {
         match error {
-            MakeError::Taken(taken) => Self::NameTaken(taken),
+            MakeError::Taken(taken) => Self::NameTaken { doing: doing(&taken.holder), taken },
             MakeError::Failed(error) => Self::Run(error),
             MakeError::BrokenOff(name) => Self::BrokenOff(name),
         }

@@ -12,6 +12,7 @@ use crate::error::Errors;
 use crate::id::{LeaseId, PodId, SnapshotKey};
 use crate::image::Image;
 use crate::linux::{file, mount};
+use crate::work::Operation;
 
 impl Sandboxes {
     /// The host folder where the image is mounted for this pod.
@@ -22,7 +23,17 @@ impl Sandboxes {
         image: &Image,
     ) -> Result<PathBuf, SandboxError> {
         // One at a time, and none while the sandbox goes down.
-        let _work = sandbox.work.lock().await;
+        let op = sandbox.work.begin(Operation::CreateContainer);
+        let _turn = op.turn().await;
+        op.end(op.step("mount an image", self.mount_in_turn(sandbox, handler, image)).await)
+    }
+
+    async fn mount_in_turn(
+        &self,
+        sandbox: &Sandbox,
+        handler: &Handler,
+        image: &Image,
+    ) -> Result<PathBuf, SandboxError> {
         sandbox.pause_pid()?;
         let target = self.image_volumes_dir(&sandbox.id).join(image.target.digest.hex());
         if is_mounted(&target) {
@@ -65,7 +76,7 @@ impl Sandboxes {
         done.map(|()| target)
     }
 
-    /// Unmounts every image of the pod and removes its snapshots. The caller holds the sandbox's work lock.
+    /// Unmounts every image of the pod and removes its snapshots. The operation has the sandbox's turn.
     pub(super) async fn unmount_images(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
         let dir = Arc::new(self.image_volumes_dir(&sandbox.id));
         let listed = dir.clone();

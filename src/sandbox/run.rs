@@ -23,6 +23,7 @@ use crate::proto::cri;
 use crate::spec::{self, PauseSpec, UserNamespace};
 use crate::state::{SANDBOX_METADATA_TYPE, SandboxMetadata, Taken};
 use crate::time::Timestamp;
+use crate::work::{Op, Operation};
 
 /// The label by which cAdvisor, `ctr` users and recovery tell sandboxes from containers (contract §2).
 pub(super) const KIND_LABEL: (&str, &str) = ("io.cri-containerd.kind", "sandbox");
@@ -41,7 +42,8 @@ impl Sandboxes {
     pub async fn run_alone(&self, request: cri::RunPodSandboxRequest) -> Result<PodId, SandboxError> {
         let made = self.run_or_join(request).await?;
         if made.joined {
-            return Err(SandboxError::NameTaken(Taken { name: made.name, holder: made.id.to_string() }));
+            let taken = Taken { name: made.name, holder: made.id.to_string() };
+            return Err(SandboxError::NameTaken { taken, doing: String::new() });
         }
         Ok(made.id)
     }
@@ -59,7 +61,9 @@ impl Sandboxes {
         let labels = self.selinux().of_pod(config, &handler).map_err(SandboxError::Spec)?;
         let (sandboxes, config) = (self.clone(), config.clone());
         let plan = Plan { sandboxes, id: id.clone(), config, handler, checked, users, labels };
-        let made = self.inner().making.make(&name, request, id.clone(), plan.carry_out()).await?;
+        let made = self.inner().making.make(&name, request, id.clone(), plan.carry_out()).await;
+        let doing = |holder: &str| self.entry(holder).map(|other| other.work.aside()).unwrap_or_default();
+        let made = made.map_err(|error| SandboxError::not_made(error, doing))?;
         Ok(Made { joined: made != id, id: made, name })
     }
 }
@@ -103,40 +107,40 @@ impl Plan {
             resources: Default::default(),
         }));
         sandboxes.insert(sandbox.clone());
-        let _work = sandbox.work.lock().await;
+        let op = sandbox.work.begin(Operation::RunPodSandbox);
+        let _turn = op.turn().await;
         // A task of its own, so that even a panic is followed by the teardown.
         let up = tokio::spawn({
-            let sandbox = sandbox.clone();
-            async move { self.bring_up(&sandbox).await }
+            let (sandbox, op) = (sandbox.clone(), op.clone());
+            async move { self.bring_up(&sandbox, &op).await }
         });
         let Err(run) =
             up.await.unwrap_or_else(|why| Err(SandboxError::Panicked { id, why: why.to_string() }))
         else {
-            return Ok(());
+            return op.end(Ok(()));
         };
-        match sandboxes.take_down(&sandbox, Extent::Remove).await {
+        op.end(match sandboxes.take_down(&sandbox, Extent::Remove, &op).await {
             Ok(()) => Err(run),
             Err(undo) => {
                 sandboxes.becomes(&sandbox, |_| SandboxState::Unknown);
                 Err(SandboxError::Undo { run: Box::new(run), undo: Box::new(undo) })
             }
-        }
+        })
     }
 
-    async fn bring_up(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
-        let image = self
-            .sandboxes
-            .inner()
-            .images
-            .pause(&self.handler.snapshotter)
-            .await
-            .map_err(|error| SandboxError::Image(error.into()))?;
+    async fn bring_up(&self, sandbox: &Sandbox, op: &Op) -> Result<(), SandboxError> {
+        let image = self.sandboxes.inner().images.pause(&self.handler.snapshotter);
+        let image = op.step("get the pause image", image).await;
+        let image = image.map_err(|error| SandboxError::Image(error.into()))?;
         let spec = self.spec(sandbox, &image)?;
-        self.create_record(sandbox, &image, &spec).await?;
+        op.step("create the record", self.create_record(sandbox, &image, &spec)).await?;
         files::make_dir(&self.sandboxes.root_dir(&self.id))?;
-        let (namespaces, rootfs) = tokio::join!(self.make_namespaces(sandbox), self.prepare_rootfs(&image));
+        let (namespaces, rootfs) = tokio::join!(
+            op.step("make the namespaces", self.make_namespaces(sandbox)),
+            self.prepare_rootfs(&image, op),
+        );
         namespaces?;
-        let pid = self.attach_and_start(sandbox, rootfs?, order(&self.handler, &spec)).await?;
+        let pid = self.attach_and_start(sandbox, rootfs?, order(&self.handler, &spec), op).await?;
         self.ready(sandbox, pid)
     }
 
@@ -163,14 +167,15 @@ impl Plan {
         sandbox: &Sandbox,
         rootfs: Vec<SnapshotMount>,
         order: Order,
+        op: &Op,
     ) -> Result<u32, SandboxError> {
         let network = async {
-            self.attach(sandbox).await?;
-            self.keep_metadata(sandbox).await
+            op.step("attach the network", self.attach(sandbox)).await?;
+            self.keep_metadata(sandbox, op).await
         };
         let pause = async {
-            self.create_task(rootfs).await?;
-            self.start_pause().await
+            op.step("create the pause task", self.create_task(rootfs)).await?;
+            op.step("start the pause task", self.start_pause()).await
         };
         match order {
             Order::SideBySide => {
@@ -295,7 +300,7 @@ impl Plan {
 
     /// What ADD gave goes into the container's record, and all of it into a record of containerd's sandbox store where
     /// there is one.
-    async fn keep_metadata(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+    async fn keep_metadata(&self, sandbox: &Sandbox, op: &Op) -> Result<(), SandboxError> {
         let containerd = &self.sandboxes.inner().containerd;
         let (id, blob) = (self.id.as_str(), extension(&sandbox.facts().metadata));
         let stored = async {
@@ -317,12 +322,15 @@ impl Plan {
                     .map_err(|source| self.containerd("keep the metadata", source)),
             }
         };
-        let (stored, kept) = tokio::join!(stored, kept);
+        let (stored, kept) = tokio::join!(
+            op.step("create the sandbox store's record", stored),
+            op.step("keep the metadata", kept)
+        );
         stored.and(kept)
     }
 
     /// The pause's snapshot, and the files that the pod's containers share.
-    async fn prepare_rootfs(&self, image: &Image) -> Result<Vec<SnapshotMount>, SandboxError> {
+    async fn prepare_rootfs(&self, image: &Image, op: &Op) -> Result<Vec<SnapshotMount>, SandboxError> {
         let containerd = &self.sandboxes.inner().containerd;
         let key = SnapshotKey::from(&self.id);
         let snapshot = async {
@@ -336,7 +344,8 @@ impl Plan {
             let (ipc, users) = (self.checked.ipc, self.users);
             blocking(&self.id, move || files::write(&sandboxes, &id, &config, ipc, users)).await
         };
-        let (rootfs, files) = tokio::join!(snapshot, files);
+        let (rootfs, files) =
+            tokio::join!(op.step("prepare the snapshot", snapshot), op.step("write the files", files));
         let rootfs = files.and(rootfs)?;
         if let Some(users) = &self.users {
             give_to_root(&rootfs, users).map_err(|source| self.linux("prepare the snapshot", source))?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{MutexGuard, watch};
 
 use super::{Changes, Handlers, Happening, HeldLevel, SandboxError, SandboxState, SeLinux};
 use crate::config::Config;
@@ -15,14 +15,15 @@ use crate::proto::cri;
 use crate::spec::{NodeFacts, UserNamespace};
 use crate::state::{Making, Names, PrefixIndex, PrefixMatch, SandboxMetadata, UpdatedResources};
 use crate::time::Timestamp;
+use crate::work::Work;
 
 /// One sandbox. Its facts are replaced whole, so that a reader never sees half a change.
 #[derive(Debug)]
 pub struct Sandbox {
     pub id: PodId,
     facts: watch::Sender<Arc<SandboxFacts>>,
-    /// Held by whatever brings the sandbox up or down, or changes it: one such operation at a time.
-    pub(super) work: Mutex<()>,
+    /// Whatever brings the sandbox up or down, or changes it, takes its turn: one such operation at a time.
+    pub work: Work,
     /// Of its SELinux label, for as long as it is known.
     level: OnceLock<HeldLevel>,
 }
@@ -75,7 +76,7 @@ impl Sandbox {
     pub fn new(facts: SandboxFacts) -> Self {
         let id = facts.metadata.id.clone();
         let facts = watch::Sender::new(Arc::new(facts));
-        Self { id, facts, work: Mutex::default(), level: OnceLock::new() }
+        Self { id, facts, work: Work::default(), level: OnceLock::new() }
     }
 
     /// What is known now.
@@ -109,7 +110,7 @@ impl Sandbox {
 
     /// Waits until nobody brings it up or down, and keeps it so.
     pub async fn at_rest(&self) -> MutexGuard<'_, ()> {
-        self.work.lock().await
+        self.work.rest().await
     }
 
     /// Changes the facts, but for the state: that is [`Sandboxes::becomes`]'s.
@@ -205,6 +206,12 @@ impl Sandboxes {
     /// The ids of all, in the making or not.
     pub fn ids(&self) -> Vec<PodId> {
         self.0.entries.read().unwrap_or_else(PoisonError::into_inner).by_id.keys().cloned().collect()
+    }
+
+    /// Every sandbox that is in the making.
+    pub fn in_the_making(&self) -> Vec<Arc<Sandbox>> {
+        let entries = self.0.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.by_id.values().filter(|sandbox| sandbox.state() == SandboxState::Starting).cloned().collect()
     }
 
     /// Every sandbox that is not in the making.

@@ -14,6 +14,7 @@ use crate::signal::Signal;
 use crate::spec;
 use crate::state::SandboxMetadata;
 use crate::time::Timestamp;
+use crate::work::Op;
 
 /// How long a killed process may take to end before the teardown gives up on it (a process in uninterruptible sleep).
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -32,15 +33,15 @@ pub(super) enum Extent {
 
 impl Sandboxes {
     /// Ends the pause, detaches the network, unpins the namespaces (CRI StopPodSandbox, without its containers).
-    pub async fn stop(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
-        let _work = sandbox.work.lock().await;
-        self.take_down(sandbox, Extent::Stop).await
+    pub async fn stop(&self, sandbox: &Sandbox, op: &Op) -> Result<(), SandboxError> {
+        let _turn = op.turn().await;
+        self.take_down(sandbox, Extent::Stop, op).await
     }
 
     /// Stops, then removes all that is left (CRI RemovePodSandbox, without its containers).
-    pub async fn remove(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
-        let _work = sandbox.work.lock().await;
-        self.take_down(sandbox, Extent::Remove).await
+    pub async fn remove(&self, sandbox: &Sandbox, op: &Op) -> Result<(), SandboxError> {
+        let _turn = op.turn().await;
+        self.take_down(sandbox, Extent::Remove, op).await
     }
 
     /// Notes that the pause has ended. Its task stays until the sandbox is stopped: what still runs in the pod does so in
@@ -49,64 +50,65 @@ impl Sandboxes {
         self.becomes(sandbox, |state| state.pause_ended(exit.at));
     }
 
-    /// The caller holds the sandbox's work lock.
-    pub(super) async fn take_down(&self, sandbox: &Sandbox, extent: Extent) -> Result<(), SandboxError> {
+    /// The operation has the sandbox's turn.
+    pub(super) async fn take_down(
+        &self,
+        sandbox: &Sandbox,
+        extent: Extent,
+        op: &Op,
+    ) -> Result<(), SandboxError> {
         let mut errors = Errors::default();
         // Side by side: DEL needs no living pause, the pause no network.
-        let (pause, network) = tokio::join!(self.end_pause(sandbox), self.detach(sandbox));
+        let (pause, network) = tokio::join!(self.end_pause(sandbox, op), self.detach(sandbox, op));
         errors.keep(pause);
         errors.keep(network);
-        errors.keep(self.on_files(sandbox, files::unmount).await);
-        errors.keep(self.unmount_images(sandbox).await);
+        errors.keep(op.step("unmount the files", self.on_files(sandbox, files::unmount)).await);
+        errors.keep(op.step("unmount the images", self.unmount_images(sandbox)).await);
         if errors.is_empty() {
             self.becomes(sandbox, |state| state.torn_down(Timestamp::now()));
         }
         if extent == Extent::Remove && errors.is_empty() {
-            self.remove_rest(sandbox, &mut errors).await;
+            self.remove_rest(sandbox, &mut errors, op).await;
         }
         errors.into_result().map_err(|source| SandboxError::Teardown { id: sandbox.id.clone(), source })
     }
 
-    async fn end_pause(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+    async fn end_pause(&self, sandbox: &Sandbox, op: &Op) -> Result<(), SandboxError> {
         let containerd = &self.inner().containerd;
         let id = sandbox.id.clone();
-        let ended = match end_task(containerd, id.as_str()).await {
+        let ended = match end_task(containerd, id.as_str(), op).await {
             Ok(ended) => ended,
             Err(source) => return Err(SandboxError::Containerd { step: "end the pause", id, source }),
         };
         // Of a start that was broken off, containerd may know no task, and yet have started a shim.
         match sandbox.state() {
-            SandboxState::Starting | SandboxState::Unknown if ended.is_none() => containerd
-                .end_lost_shim(id.as_str())
-                .await
-                .map_err(|source| SandboxError::Linux { step: "end the pause's shim", id, source }),
+            SandboxState::Starting | SandboxState::Unknown if ended.is_none() => {
+                let step = "end the pause's shim";
+                let ended = op.step(step, containerd.end_lost_shim(id.as_str())).await;
+                ended.map_err(|source| SandboxError::Linux { step, id, source })
+            }
             _ => Ok(()),
         }
     }
 
-    async fn detach(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
+    async fn detach(&self, sandbox: &Sandbox, op: &Op) -> Result<(), SandboxError> {
         let facts = sandbox.facts();
         let metadata = &facts.metadata;
         if metadata.netns_path.as_os_str().is_empty() || facts.network == NetworkHold::Released {
             return Ok(());
         }
         let pod = pod_network(self, metadata)?;
-        self.handler_of(metadata)
-            .networks
-            .detach(&pod)
-            .await
-            .map_err(|source| SandboxError::Network { id: sandbox.id.clone(), source })?;
-        netns::remove(&metadata.netns_path).await.map_err(|source| SandboxError::Linux {
-            step: "remove the network namespace",
-            id: sandbox.id.clone(),
-            source,
-        })?;
+        let detached = op.step("detach the network", self.handler_of(metadata).networks.detach(&pod)).await;
+        detached.map_err(|source| SandboxError::Network { id: sandbox.id.clone(), source })?;
+        let step = "remove the network namespace";
+        let removed = op.step(step, netns::remove(&metadata.netns_path)).await;
+        removed.map_err(|source| SandboxError::Linux { step, id: sandbox.id.clone(), source })?;
         sandbox.change(|facts| facts.network = NetworkHold::Released);
         Ok(())
     }
 
     /// Files, snapshot, records: the container record last, as long as it stands the sandbox is known.
-    async fn remove_rest(&self, sandbox: &Sandbox, errors: &mut Errors) {
+    async fn remove_rest(&self, sandbox: &Sandbox, errors: &mut Errors, op: &Op) {
         let containerd = &self.inner().containerd;
         let id = sandbox.id.as_str();
         let key = SnapshotKey::from(&sandbox.id);
@@ -116,12 +118,12 @@ impl Sandboxes {
         let snapshotter = self.snapshotter_of(sandbox);
         let lease = LeaseId::new(id);
         let (cgroup, files, snapshot, store, lease) = tokio::join!(
-            self.clear_cgroup(sandbox),
-            self.on_files(sandbox, files::remove),
-            containerd.remove_snapshot(&snapshotter, &key),
-            containerd.delete_sandbox_record(id),
+            op.step("clear the cgroup", self.clear_cgroup(sandbox)),
+            op.step("remove the files", self.on_files(sandbox, files::remove)),
+            op.step("remove the snapshot", containerd.remove_snapshot(&snapshotter, &key)),
+            op.step("delete the sandbox store's record", containerd.delete_sandbox_record(id)),
             // The built-in plugin makes one for each sandbox; an adopted one still has it.
-            containerd.delete_lease(&lease),
+            op.step("delete the lease", containerd.delete_lease(&lease)),
         );
         errors.keep(cgroup);
         errors.keep(files);
@@ -131,7 +133,8 @@ impl Sandboxes {
         if !errors.is_empty() {
             return;
         }
-        let record = gone_is_fine(containerd.delete_container(id).await).map_err(fail("delete the record"));
+        let record = op.step("delete the record", containerd.delete_container(id)).await;
+        let record = gone_is_fine(record).map_err(fail("delete the record"));
         if errors.keep(record).is_some() {
             self.forget(sandbox);
         }
@@ -175,15 +178,20 @@ impl Sandboxes {
 }
 
 /// Kills a task's processes, waits for the end and deletes the task; how it ended. One that is not there is fine.
-pub(crate) async fn end_task(containerd: &Containerd, id: &str) -> Result<Option<Exit>, ContainerdError> {
-    match containerd.kill(id, None, Signal::KILL, All::Processes).await {
-        Ok(()) => await_end(containerd, id).await?,
+pub(crate) async fn end_task(
+    containerd: &Containerd,
+    id: &str,
+    op: &Op,
+) -> Result<Option<Exit>, ContainerdError> {
+    let killed = op.step("kill the task", containerd.kill(id, None, Signal::KILL, All::Processes)).await;
+    match killed {
+        Ok(()) => op.step("wait for the task's end", await_end(containerd, id)).await?,
         Err(error) if error.is_not_found() => {}
         // A task that has ended refuses the signal, in words that differ by release: its deletion tells.
         Err(error) if error.kind() == Kind::Unavailable => return Err(error),
         Err(error) => tracing::debug!(id, "kill: {error}"),
     }
-    delete_task(containerd, id).await
+    op.step("delete the task", delete_task(containerd, id)).await
 }
 
 /// Waits for the end of a killed task. A shim that goes while it is waited for breaks the wait off, in words that

@@ -8,6 +8,7 @@ use crate::containerd::{ContainerdError, TypedBlob};
 use crate::proto::cri;
 use crate::spec;
 use crate::state::{UPDATED_RESOURCES_TYPE, UpdatedResources};
+use crate::work::{Op, Operation};
 
 impl Sandboxes {
     /// Takes note of a pod's resources and overhead (CRI UpdatePodSandboxResources); the one that a request leaves out
@@ -27,7 +28,10 @@ impl Sandboxes {
             }
         }
         let (sandboxes, id) = (self.clone(), sandbox.id.clone());
-        let work = tokio::spawn(async move { sandboxes.note_resources(&sandbox, request).await });
+        let work = tokio::spawn(async move {
+            let op = sandbox.work.begin(Operation::UpdatePodSandboxResources);
+            op.end(sandboxes.note_resources(&sandbox, request, &op).await)
+        });
         work.await.unwrap_or_else(|why| Err(SandboxError::Panicked { id, why: why.to_string() }))
     }
 
@@ -35,8 +39,9 @@ impl Sandboxes {
         &self,
         sandbox: &Sandbox,
         request: cri::UpdatePodSandboxResourcesRequest,
+        op: &Op,
     ) -> Result<(), SandboxError> {
-        let _work = sandbox.work.lock().await;
+        let _turn = op.turn().await;
         let id = sandbox.id.as_str();
         if self.entry(id).is_none() {
             return Err(SandboxError::NotFound(id.to_owned()));
@@ -54,10 +59,14 @@ impl Sandboxes {
             source,
         };
         let containerd = &self.inner().containerd;
-        // In one place alone, so that there are no two to differ.
-        if !containerd.set_sandbox_extension(id, key, blob.clone()).await.map_err(failed)? {
-            containerd.set_extension(id, key, blob).await.map_err(failed)?;
-        }
+        let kept = async {
+            // In one place alone, so that there are no two to differ.
+            if !containerd.set_sandbox_extension(id, key, blob.clone()).await? {
+                containerd.set_extension(id, key, blob).await?;
+            }
+            Ok(())
+        };
+        op.step("keep the resources", kept).await.map_err(failed)?;
         sandbox.change(|facts| facts.resources = resources);
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::cases;
-use crate::harness::{Case, Test, until};
+use crate::harness::{Case, Node, Test, until};
 
 pub fn cases() -> Vec<Case> {
     cases!["crictl": a_pods_whole_life]
@@ -14,11 +14,16 @@ pub fn cases() -> Vec<Case> {
 
 /// crictl, for the test's node. It ends with whoever holds it.
 pub fn command(t: &Test, args: &[&str]) -> Command {
-    let mut command = Command::new(t.node().tool("crictl"));
+    command_on(t.node(), args)
+}
+
+/// The same, for any node.
+fn command_on(node: &Node, args: &[&str]) -> Command {
+    let mut command = Command::new(node.tool("crictl"));
     command
-        .env("CRI_CONFIG_FILE", t.node().tool("crictl.yaml"))
+        .env("CRI_CONFIG_FILE", node.tool("crictl.yaml"))
         .arg("--runtime-endpoint")
-        .arg(format!("unix://{}", t.node().socket().display()))
+        .arg(format!("unix://{}", node.socket().display()))
         .args(args)
         .kill_on_drop(true);
     command
@@ -26,7 +31,12 @@ pub fn command(t: &Test, args: &[&str]) -> Command {
 
 /// Runs crictl on the test's node; what it printed.
 async fn crictl(t: &Test, args: &[&str]) -> String {
-    let output = command(t, args).output().await.expect("crictl can be run");
+    crictl_on(t.node(), args).await
+}
+
+/// Runs crictl on a node; what it printed.
+pub async fn crictl_on(node: &Node, args: &[&str]) -> String {
+    let output = command_on(node, args).output().await.expect("crictl can be run");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "crictl {args:?}: {errors}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -33,6 +33,7 @@ here=$(dirname "$0")
 echo "$CNI_COMMAND $CNI_CONTAINERID" >>"$here/calls"
 cat >/dev/null
 mode=$(cat "$here/mode")
+while [ "$mode" = wait ]; do sleep 0.05; mode=$(cat "$here/mode"); done
 case "$CNI_COMMAND $mode" in
     "VERSION "*) echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}' ;;
     "ADD fail" | "DEL keep") echo '{"cniVersion": "1.0.0", "code": 999, "msg": "the cable is cut"}'; exit 1 ;;
@@ -42,23 +43,29 @@ case "$CNI_COMMAND $mode" in
 esac
 "#;
 
-/// A node whose pods have the stub's network.
+/// Has a node's pods have the stub's network.
+pub fn stub_network(dir: &Path, config: &mut String) {
+    let stub = dir.join("stub");
+    std::fs::create_dir(&stub).unwrap();
+    std::fs::write(stub.join("stub"), STUB).unwrap();
+    std::fs::set_permissions(stub.join("stub"), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(stub.join("mode"), "ok").unwrap();
+    let list = r#"{"cniVersion": "1.0.0", "name": "stub", "plugins": [{"type": "stub"}]}"#;
+    std::fs::write(dir.join("cni/net.d/00-stub.conflist"), list).unwrap();
+    *config = config.replace("bin_dirs = [", &format!("bin_dirs = [\"{}\", ", stub.display()));
+}
+
+/// Such a node, with little patience.
 async fn stub_node(t: &Test) -> Arc<Node> {
     let configure = |dir: &Path, config: &mut String| {
-        let stub = dir.join("stub");
-        std::fs::create_dir(&stub).unwrap();
-        std::fs::write(stub.join("stub"), STUB).unwrap();
-        std::fs::set_permissions(stub.join("stub"), PermissionsExt::from_mode(0o755)).unwrap();
-        std::fs::write(stub.join("mode"), "ok").unwrap();
-        let list = r#"{"cniVersion": "1.0.0", "name": "stub", "plugins": [{"type": "stub"}]}"#;
-        std::fs::write(dir.join("cni/net.d/00-stub.conflist"), list).unwrap();
-        *config = config.replace("bin_dirs = [", &format!("bin_dirs = [\"{}\", ", stub.display()));
+        stub_network(dir, config);
         *config = config.replace("[network]\n", "[network]\nplugin_timeout = \"2s\"\n");
     };
     t.own_node(NodeOptions { configure: Some(configure), bare: true, ..Default::default() }).await
 }
 
-fn set_mode(node: &Node, mode: &str) {
+/// What the stub does from now on: `wait` until it is told otherwise, among others.
+pub fn set_mode(node: &Node, mode: &str) {
     std::fs::write(node.dir.join("stub/mode"), mode).unwrap();
 }
 

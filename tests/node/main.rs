@@ -32,6 +32,7 @@ mod sessions;
 mod soak;
 mod stats;
 mod streaming;
+mod stuck;
 mod update;
 mod users;
 
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
         absence::cases(),
         serve::cases(),
         fsck::cases(),
+        stuck::cases(),
         crictl::cases(),
         play::cases(),
     ]

@@ -1,0 +1,54 @@
+//! What can be done to a pod or a container.
+
+/// An operation, called as the CRI's call that asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    RunPodSandbox,
+    StopPodSandbox,
+    RemovePodSandbox,
+    UpdatePodSandboxResources,
+    CheckpointPod,
+    CreateContainer,
+    StartContainer,
+    StopContainer,
+    RemoveContainer,
+    UpdateContainerResources,
+    CheckpointContainer,
+    ExecSync,
+    Exec,
+    ReopenContainerLog,
+    PullImage,
+    /// A container has ended, and that is being noted: nobody asks for it.
+    Exit,
+    /// After a restart of this daemon or containerd: nobody asks for it.
+    Recovery,
+}
+
+impl Operation {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RunPodSandbox => "RunPodSandbox",
+            Self::StopPodSandbox => "StopPodSandbox",
+            Self::RemovePodSandbox => "RemovePodSandbox",
+            Self::UpdatePodSandboxResources => "UpdatePodSandboxResources",
+            Self::CheckpointPod => "CheckpointPod",
+            Self::CreateContainer => "CreateContainer",
+            Self::StartContainer => "StartContainer",
+            Self::StopContainer => "StopContainer",
+            Self::RemoveContainer => "RemoveContainer",
+            Self::UpdateContainerResources => "UpdateContainerResources",
+            Self::CheckpointContainer => "CheckpointContainer",
+            Self::ExecSync => "ExecSync",
+            Self::Exec => "Exec",
+            Self::ReopenContainerLog => "ReopenContainerLog",
+            Self::PullImage => "PullImage",
+            Self::Exit => "Exit",
+            Self::Recovery => "Recovery",
+        }
+    }
+
+    /// Whether it comes all the time, as probes do: only its last failure is worth a place.
+    pub(super) fn is_routine(self) -> bool {
+        matches!(self, Self::ExecSync | Self::Exec | Self::ReopenContainerLog)
+    }
+}
