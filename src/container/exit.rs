@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Container, ContainerError, ContainerState, Containers};
 use crate::containerd::Exit;
 use crate::error::chain;
-use crate::sandbox::delete_task;
+use crate::sandbox::{delete_task, end_task};
 use crate::time::Timestamp;
 use crate::work::{Op, Operation};
 
@@ -16,6 +16,14 @@ use crate::work::{Op, Operation};
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 impl Containers {
+    /// A process has ended so, and the news says that it was the container's.
+    pub async fn exit_told(&self, container: &Container, pid: u32, exit: Exit) -> Result<(), ContainerError> {
+        if container.discarded.load(Ordering::Relaxed) == pid {
+            return Ok(());
+        }
+        self.exited(container, exit).await
+    }
+
     /// The container's process has ended so. Noting it twice is fine: the first one stays.
     pub async fn exited(&self, container: &Container, exit: Exit) -> Result<(), ContainerError> {
         let op = container.work.begin(Operation::Exit);
@@ -86,5 +94,16 @@ impl Containers {
             }
         }
         written
+    }
+
+    /// Ends a task that must not be: one that an earlier daemon made and did not live to start, or one of an ended
+    /// container. `pid`: its init. The container stays what it is.
+    pub async fn discard_task(&self, container: &Container, pid: u32) {
+        let op = container.work.begin(Operation::Recovery);
+        container.discarded.store(pid, Ordering::Relaxed);
+        let ended = end_task(&self.inner().containerd, container.id.as_str(), &op).await;
+        if let Err(error) = op.end(ended) {
+            tracing::warn!(container = %container.id, "a left-over task stays until removal: {}", chain(&error));
+        }
     }
 }

@@ -28,6 +28,18 @@ impl Containers {
     }
 
     async fn leave_command(self, container: Arc<Container>, exec_id: String, fifos: Fifos) {
+        // One that was added and never started has no end to wait for. One that runs cannot be deleted.
+        let deleted = self.inner().containerd.delete_exec(container.id.as_str(), &exec_id).await;
+        if deleted.is_err() {
+            self.see_out(&container, &exec_id, &fifos).await;
+        }
+        if let Err(error) = fifos.remove() {
+            tracing::warn!(container = %container.id, "a command's FIFOs stay until removal: {}", chain(&error));
+        }
+    }
+
+    /// Nobody hears it, and it hears nobody, until it ends.
+    async fn see_out(&self, container: &Arc<Container>, exec_id: &str, fifos: &Fifos) {
         let containerd = &self.inner().containerd;
         tracing::info!(container = %container.id, command = exec_id, "a command has outlived its client");
         let over = CancellationToken::new();
@@ -42,11 +54,11 @@ impl Containers {
             }
         }
         if fifos.stdin.is_some() {
-            self.end_input(&container, &exec_id).await;
+            self.end_input(container, exec_id).await;
         }
         let ended = async {
             // An error is containerd's, which may come back.
-            while let Err(error) = containerd.wait(container.id.as_str(), Some(&exec_id)).await
+            while let Err(error) = containerd.wait(container.id.as_str(), Some(exec_id)).await
                 && !error.is_not_found()
             {
                 sleep(AGAIN).await;
@@ -61,9 +73,6 @@ impl Containers {
             // A panic there is told by its own task.
             let _ = output.await;
         }
-        self.forget_command(&container, &exec_id).await;
-        if let Err(error) = fifos.remove() {
-            tracing::warn!(container = %container.id, "a command's FIFOs stay until removal: {}", chain(&error));
-        }
+        self.forget_command(container, exec_id).await;
     }
 }

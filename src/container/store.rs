@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{Mutex, MutexGuard, watch};
@@ -25,6 +25,9 @@ use crate::signal::Signal;
 use crate::state::{ContainerMetadata, ContainerStatusFile, Making, Names, PrefixIndex, PrefixMatch};
 use crate::work::{Op, Turn, Work};
 
+/// No process' pid; 0 is told of a task that is to be restored.
+const NO_INIT: u32 = u32::MAX;
+
 /// One container. Its facts are replaced whole, so that a reader never sees half a change.
 pub struct Container {
     pub id: ContainerId,
@@ -41,6 +44,8 @@ pub struct Container {
     pub(super) signalled: AtomicBool,
     /// containerd has deleted its task: it never gets another.
     pub(super) reaped: AtomicBool,
+    /// The init of a task that was never started and is being ended: that is not the container's end. [`NO_INIT`]: none.
+    pub(super) discarded: AtomicU32,
     pub(super) oom: Oom,
     /// While it runs.
     pub(super) witness: std::sync::Mutex<Option<Witness>>,
@@ -106,6 +111,7 @@ impl Container {
             io: Mutex::default(),
             signalled: AtomicBool::default(),
             reaped: AtomicBool::default(),
+            discarded: AtomicU32::new(NO_INIT),
             oom: Oom::default(),
             witness: std::sync::Mutex::default(),
             level: OnceLock::new(),

@@ -137,9 +137,9 @@ async fn catch_up(followers: &Followers, facts: Facts) -> Result<EventStream, Lo
 fn route(followers: &Followers, event: Event) {
     let followers = followers.clone();
     match event {
-        Event::TaskExit { container_id, exec_id: None, exit, .. }
-        | Event::TaskDelete { container_id, exit, .. } => {
-            tokio::spawn(async move { ended(&followers, &container_id, exit).await });
+        Event::TaskExit { container_id, exec_id: None, pid, exit }
+        | Event::TaskDelete { container_id, pid, exit } => {
+            tokio::spawn(async move { ended(&followers, &container_id, pid, exit).await });
         }
         Event::TaskExit { exec_id: Some(_), .. } => {}
         Event::TaskOom { container_id } => {
@@ -157,10 +157,10 @@ fn route(followers: &Followers, event: Event) {
     }
 }
 
-async fn ended(followers: &Followers, id: &str, exit: Exit) {
+async fn ended(followers: &Followers, id: &str, pid: u32, exit: Exit) {
     let containers = &followers.containers;
     if let Some(container) = containers.entry(id) {
-        if let Err(error) = containers.exited(&container, exit).await {
+        if let Err(error) = containers.exit_told(&container, pid, exit).await {
             tracing::warn!(container = id, "its end: {}", chain(&error));
         }
     } else if let Some(sandbox) = containers.sandboxes().entry(id) {

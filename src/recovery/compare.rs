@@ -13,9 +13,8 @@ use crate::container::{Container, ContainerError, Containers};
 use crate::containerd::{Containerd, StdioPaths, TaskInfo, TaskState};
 use crate::error::chain;
 use crate::io::Fifos;
-use crate::sandbox::{Sandbox, SandboxState, end_task};
+use crate::sandbox::{Sandbox, SandboxState};
 use crate::time::Timestamp;
-use crate::work::Operation;
 
 /// containerd, restarting, deletes the shims of ended containers by itself; each shim replays its last words, the exit
 /// code among them, within some seconds of that (design, "How a container runs").
@@ -76,8 +75,8 @@ fn by_id(tasks: Vec<TaskInfo>) -> HashMap<String, TaskInfo> {
 async fn settle_sandbox(containers: &Containers, sandbox: &Sandbox, task: Option<&TaskInfo>) {
     let sandboxes = containers.sandboxes();
     match (sandbox.state(), task.map(|task| task.state)) {
-        // Its run was cut off before the caller heard of it.
-        (SandboxState::Unknown, Some(TaskState::Running)) if sandbox.lacks_address() => {}
+        // Its run was cut off before the caller heard of it, or its teardown half-way.
+        (SandboxState::Unknown, Some(TaskState::Running)) if sandbox.lacks_network() => {}
         (SandboxState::Unknown, Some(TaskState::Running | TaskState::Pausing | TaskState::Paused)) => {
             let pid = task.map_or(0, |task| task.pid);
             sandboxes.becomes(sandbox, |_| SandboxState::Ready { pid });
@@ -125,9 +124,8 @@ async fn settle(
             Ok(())
         }
         Action::EndTask => {
-            let op = container.work.begin(Operation::Recovery);
-            if let Err(error) = op.end(end_task(containerd, container.id.as_str(), &op).await) {
-                tracing::warn!(container = %container.id, "a left-over task stays until removal: {}", chain(&error));
+            if let Some(task) = task {
+                containers.discard_task(container, task.pid).await;
             }
             if container.facts().state.may_start().is_ok() {
                 containers.prepare_streams(container).await

@@ -243,10 +243,11 @@ pub(crate) fn gone_is_fine(result: Result<(), ContainerdError>) -> Result<(), Co
 }
 
 impl Sandbox {
-    /// Whether it should have a network of its own, yet nobody wrote down an address of it.
-    pub fn lacks_address(&self) -> bool {
+    /// Whether it should have a network of its own, yet nobody wrote down an address of it, or the namespace is gone.
+    pub fn lacks_network(&self) -> bool {
         let facts = self.facts();
-        !facts.metadata.netns_path.as_os_str().is_empty() && facts.metadata.ip.is_empty()
+        let path = &facts.metadata.netns_path;
+        !path.as_os_str().is_empty() && (facts.metadata.ip.is_empty() || !netns::is_pinned(path))
     }
 
     /// Whether the network namespace still stands: the pod's IP is its own as long as it does.

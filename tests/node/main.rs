@@ -9,6 +9,7 @@ mod absence;
 mod checkpoint;
 mod churn;
 mod container;
+mod crash;
 mod crictl;
 mod devices;
 mod errors;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         churn::cases(),
         restart::cases(),
         absence::cases(),
+        crash::cases(),
         serve::cases(),
         fsck::cases(),
         stuck::cases(),

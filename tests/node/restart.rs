@@ -209,13 +209,6 @@ async fn ready_again(node: &Node) {
     until("all is in step", || async { (node.ready().await == Some((true, true))).then_some(()) }).await;
 }
 
-async fn pods_of(t: &Test, node: &Node) -> Vec<cri::PodSandbox> {
-    let label_selector = [("test".to_owned(), t.name().to_owned())].into();
-    let filter = Some(cri::PodSandboxFilter { label_selector, ..Default::default() });
-    let pods = node.runtime().list_pod_sandbox(cri::ListPodSandboxRequest { filter }).await.unwrap();
-    pods.into_inner().items
-}
-
 async fn a_pod_in_the_making_outlives_no_death(t: Test) {
     let node = t.own_node(NodeOptions::default()).await;
     for moment in MOMENTS {
@@ -229,7 +222,7 @@ async fn a_pod_in_the_making_outlives_no_death(t: Test) {
         let answered = run.await.unwrap();
         ready_again(&node).await;
         // There whole, or gone, or to be removed; and then the name is free.
-        for pod in pods_of(&t, &node).await {
+        for pod in t.pods_on(&node).await {
             let ready = pod.state() == PodSandboxState::SandboxReady;
             assert!(ready || answered.is_err(), "{pod:?} was answered with {answered:?}");
             let pod_sandbox_id = pod.id.clone();
@@ -288,10 +281,10 @@ async fn a_removal_is_finished_after_a_death(t: Test) {
         node.end(Signal::KILL).await;
         let answered = remove.await.unwrap();
         ready_again(&node).await;
-        assert!(answered.is_err() || pods_of(&t, &node).await.is_empty());
+        assert!(answered.is_err() || t.pods_on(&node).await.is_empty());
         // containerd may still be busy with what the dead one had asked of it: the kubelet tries again.
         until("the pod is removed", || async { pod.try_remove().await.ok() }).await;
-        assert_eq!(pods_of(&t, &node).await, []);
+        assert_eq!(t.pods_on(&node).await, []);
     }
 }
 

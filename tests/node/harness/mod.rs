@@ -9,6 +9,7 @@ mod leaks;
 mod manager;
 mod node;
 mod pod;
+mod points;
 mod record;
 mod trial;
 mod wait;
@@ -16,10 +17,11 @@ mod wait;
 pub use client::{assert_field, code_of, request};
 pub use container::{Container, ContainerBuilder, Output, Shell};
 pub use lab::{Lab, runc};
-pub use leaks::anywhere as left_anywhere;
+pub use leaks::{anywhere as left_anywhere, on as left_on};
 pub use node::{Criu, Node, NodeOptions};
 pub use pod::{Pod, PodBuilder};
-pub use trial::{Case, Kind, Test, on_cridge, release_trials};
+pub use points::Points;
+pub use trial::{Case, Kind, Test, on_cridge, release_trials, text_of};
 pub use wait::until;
 
 /// The image of nearly all containers: a busybox with pgrep and ipcs.

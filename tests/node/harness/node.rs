@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use super::client::{self, Images, NewestImages, NewestRuntime, Runtime};
 use super::lab::{hack_lab, text};
 use super::manager::Manager;
-use super::{BUSYBOX, on_cridge, until};
+use super::{BUSYBOX, Points, on_cridge, until};
 
 /// What is special about a node.
 #[derive(Clone, Copy, Default)]
@@ -21,6 +21,8 @@ pub struct NodeOptions {
     pub configure: Option<fn(&Path, &mut String)>,
     /// Whether the usual image is left unpulled.
     pub bare: bool,
+    /// Whether cridge can be made to die, or to wait, at its points.
+    pub points: bool,
     pub criu: Criu,
     /// runc 1.1 in place of 1.5.
     pub old_runc: bool,
@@ -46,6 +48,7 @@ pub struct Node {
     /// Of the pods: the first three numbers and a dot.
     pub subnet: String,
     cache: PathBuf,
+    has_points: bool,
     criu: Criu,
     old_runc: bool,
     manager: Option<Manager>,
@@ -72,6 +75,7 @@ impl Node {
             subnet: subnet.trim_end_matches("0/24").to_owned(),
             server: Mutex::new(None),
             manager: options.fd_store.then(|| Manager::new(&dir)),
+            has_points: options.points,
             criu: options.criu,
             old_runc: options.old_runc,
             dir,
@@ -79,6 +83,7 @@ impl Node {
             bridge,
             cache,
         };
+        std::fs::create_dir_all(node.points().folder).expect("a folder");
         let place = text(&node.dir);
         hack_lab(&["cni-conf", place, &subnet, &node.bridge]);
         hack_lab(&["hosts", place, &port.to_string()]);
@@ -169,6 +174,9 @@ impl Node {
         let cridge = env!("CARGO_BIN_EXE_cridge");
         let mut command =
             self.manager.as_ref().map_or_else(|| Command::new(cridge), |manager| manager.starts(cridge));
+        if self.has_points {
+            command.env("CRIDGE_POINTS", &self.points().folder);
+        }
         let child = command
             .args([
                 "serve",
@@ -187,6 +195,23 @@ impl Node {
             let ended = self.server.lock().unwrap().as_mut().unwrap().try_wait().expect("a child");
             assert!(ended.is_none(), "cridge ended with {ended:?}:\n{}", self.log_tail(30));
             self.ready().await
+        })
+        .await;
+    }
+
+    /// The points at which cridge can be made to die, or to wait, on a node that has them.
+    pub fn points(&self) -> Points {
+        Points { folder: self.dir.join("points") }
+    }
+
+    /// Waits until cridge has died of itself, as a point has it do.
+    pub async fn died(&self) {
+        until("cridge dies", || async {
+            let mut server = self.server.lock().unwrap();
+            let died = server.as_mut()?.try_wait().expect("a child")?;
+            assert!(!died.success(), "it ended in peace");
+            *server = None;
+            Some(())
         })
         .await;
     }

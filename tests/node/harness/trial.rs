@@ -152,7 +152,8 @@ async fn carry_out(case: Case, release: Arc<Release>) -> Result<(), Failed> {
     };
     let test = Test(Arc::new(inner));
     let body = AssertUnwindSafe((case.run)(test.clone())).catch_unwind();
-    let limit = patience(if case.group == "soak" { SOAK_LIMIT } else { TEST_LIMIT });
+    let limit =
+        patience(if std::env::var_os("CRIDGE_NODE_SOAK").is_some() { SOAK_LIMIT } else { TEST_LIMIT });
     let mut failures = match tokio::time::timeout(limit, body).await {
         Ok(Ok(())) if case.kind == Kind::KnownToFail => {
             vec!["it passes: take it off the list of those that are known to fail".to_owned()]
@@ -168,7 +169,7 @@ async fn carry_out(case: Case, release: Arc<Release>) -> Result<(), Failed> {
 }
 
 /// What a panic said, with its place: the hook in `main` has put that before it.
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+pub fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let place = crate::PLACE.with(|place| place.borrow_mut().take()).unwrap_or_default();
     let text = panic.downcast_ref::<String>().map(String::as_str);
     format!("{place}: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic"))
@@ -210,6 +211,14 @@ impl Test {
     /// A pod on a node of the test's own.
     pub fn pod_on(&self, node: &Arc<Node>) -> PodBuilder {
         PodBuilder::new(self.clone(), node.clone())
+    }
+
+    /// Its pods on a node, as the server lists them.
+    pub async fn pods_on(&self, node: &Node) -> Vec<cri::PodSandbox> {
+        let label_selector = [("test".to_owned(), self.0.name.clone())].into();
+        let filter = Some(cri::PodSandboxFilter { label_selector, ..Default::default() });
+        let pods = node.runtime().list_pod_sandbox(cri::ListPodSandboxRequest { filter }).await;
+        pods.expect("ListPodSandbox").into_inner().items
     }
 
     /// A node of the test's own, with the release's containerd: to be restarted, or set up wrongly.
