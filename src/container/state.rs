@@ -66,6 +66,11 @@ const START_FAILED: i32 = 128;
 /// Exit code of an end that nobody saw.
 const UNSEEN: i32 = 255;
 
+/// The reason of an end that nothing else is known of.
+fn usual_reason(code: i32) -> &'static str {
+    if code == 0 { "Completed" } else { "Error" }
+}
+
 impl ContainerState {
     /// StartContainer: only once, from CREATED.
     pub fn may_start(&self) -> Result<(), Denied> {
@@ -103,15 +108,15 @@ impl ContainerState {
             // Started by a daemon that did not live to write it down: it ran, but since when is not known.
             Self::Creating | Self::Created => exit.at,
         };
-        let reason = match (oom, exit.code) {
-            (OomKilled::Yes, _) => "OOMKilled",
-            (OomKilled::No, 0) => "Completed",
-            (OomKilled::No, _) => "Error",
+        let code = i32::try_from(exit.code).unwrap_or(UNSEEN);
+        let reason = match oom {
+            OomKilled::Yes => "OOMKilled",
+            OomKilled::No => usual_reason(code),
         };
         Self::Exited(Ending {
             started_at,
             finished_at: exit.at,
-            code: i32::try_from(exit.code).unwrap_or(UNSEEN),
+            code,
             reason: reason.into(),
             message: String::new(),
         })
@@ -149,11 +154,13 @@ impl ContainerState {
     /// From what was written down.
     pub fn from_file(file: &ContainerStatusFile) -> Self {
         if file.finished_at.is_set() {
+            // The built-in plugin writes down only what is unusual.
+            let reason = if file.reason.is_empty() { usual_reason(file.exit_code) } else { &file.reason };
             Self::Exited(Ending {
                 started_at: file.started_at,
                 finished_at: file.finished_at,
                 code: file.exit_code,
-                reason: file.reason.clone(),
+                reason: reason.to_owned(),
                 message: file.message.clone(),
             })
         } else if file.started_at.is_set() {
@@ -233,6 +240,16 @@ mod tests {
             let ContainerState::Exited(ending) = RUNNING.exited(exit(code), oom) else { panic!() };
             assert_eq!((ending.reason.as_str(), ending.code as u32), (reason, code));
             assert_eq!(ending.started_at, Timestamp::from_nanos(5));
+        }
+    }
+
+    #[test]
+    fn an_end_without_a_reason_has_the_usual_one() {
+        for (exit_code, reason) in [(0, "Completed"), (3, "Error")] {
+            let finished_at = Timestamp::from_nanos(9);
+            let file = ContainerStatusFile { finished_at, exit_code, ..Default::default() };
+            let ContainerState::Exited(ending) = ContainerState::from_file(&file) else { panic!() };
+            assert_eq!(ending.reason, reason);
         }
     }
 
