@@ -60,7 +60,8 @@ impl Sandboxes {
         let name = checked.name.clone();
         let labels = self.selinux().of_pod(config, &handler).map_err(SandboxError::Spec)?;
         let (sandboxes, config) = (self.clone(), config.clone());
-        let plan = Plan { sandboxes, id: id.clone(), config, handler, checked, users, labels };
+        let asked = request.runtime_handler.clone();
+        let plan = Plan { sandboxes, id: id.clone(), config, asked, handler, checked, users, labels };
         let made = self.inner().making.make(&name, request, id.clone(), plan.carry_out()).await;
         let doing = |holder: &str| self.entry(holder).map(|other| other.work.aside()).unwrap_or_default();
         let made = made.map_err(|error| SandboxError::not_made(error, doing))?;
@@ -81,6 +82,8 @@ struct Plan {
     sandboxes: Sandboxes,
     id: PodId,
     config: cri::PodSandboxConfig,
+    /// The name of its handler as asked for: empty for the default one, as the built-in plugin keeps it.
+    asked: String,
     handler: Handler,
     checked: Checked,
     /// The pod's own; `None` is the node's.
@@ -202,7 +205,7 @@ impl Plan {
             },
             ip: String::new(),
             additional_ips: Vec::new(),
-            runtime_handler: self.handler.name.clone(),
+            runtime_handler: self.asked.clone(),
             cni_result: serde_json::Value::Null,
             process_label: self.labels.kept.clone(),
             unknown: Default::default(),
