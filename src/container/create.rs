@@ -274,8 +274,8 @@ impl Plan {
     }
 
     fn sandbox_of_record(&self) -> String {
-        let shared = self.containers.sandboxes().node().shared_shims;
-        if shared { self.sandbox.id.to_string() } else { String::new() }
+        let known = self.containers.sandboxes().node().knows_sandboxes;
+        if known { self.sandbox.id.to_string() } else { String::new() }
     }
 
     /// A name under which containerd keeps the image.

@@ -8,8 +8,9 @@ use crate::spec::NodeFacts;
 const MAY_LOWER_OOM_SCORE: &str = "CAP_SYS_RESOURCE";
 const LOWEST_OOM_SCORE: i32 = -1000;
 /// From 1.7 on containerd looks at `Container.sandbox`: it connects a container to the pause's shim without running the
-/// shim's program again. 1.7 leaves the bundle behind when such a start is cut off.
-const SHARES_SHIMS: (u32, u32) = (2, 0);
+/// shim's program again. 1.7 leaves the bundle behind when such a start is cut off, and its own plugin does not look into
+/// its sandbox store.
+const KNOWS_SANDBOXES: (u32, u32) = (2, 0);
 
 /// The facts, as far as they can be read. What "all capabilities" and the lowest OOM score are is asked of
 /// containerd's own process: the pods are its children, not ours.
@@ -38,13 +39,13 @@ pub async fn load_facts(containerd: &Containerd) -> Result<NodeFacts, LinuxError
         apparmor: apparmor::is_usable(),
         selinux: std::path::Path::new("/sys/fs/selinux/enforce").exists(),
         seccomp: std::path::Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-        shared_shims: shared_shims(containerd).await,
+        knows_sandboxes: knows_sandboxes(containerd).await,
     })
 }
 
 /// Not known is no: every release takes records that name no sandbox.
-async fn shared_shims(containerd: &Containerd) -> bool {
-    containerd.version().await.is_ok_and(|version| version.number() >= SHARES_SHIMS)
+async fn knows_sandboxes(containerd: &Containerd) -> bool {
+    containerd.version().await.is_ok_and(|version| version.number() >= KNOWS_SANDBOXES)
 }
 
 /// Options of the host's cgroup2 mount that a new mount would drop for the whole host.

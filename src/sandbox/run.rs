@@ -15,7 +15,6 @@ use super::teardown::Extent;
 use super::{Handler, NetworkHold, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes};
 use super::{Labels, Rootfs, files, give_to_root};
 use crate::containerd::{ContainerRecord, NewTask, SnapshotMount, StdioPaths, TypedBlob};
-use crate::error::Kind;
 use crate::id::{PodId, SnapshotKey};
 use crate::image::Image;
 use crate::linux::{netns, userns};
@@ -302,18 +301,17 @@ impl Plan {
     }
 
     /// What ADD gave goes into the container's record, and all of it into a record of containerd's sandbox store where
-    /// there is one.
+    /// the built-in plugin looks for one: the plugin of 1.7 would leave it there when it removes the pod.
     async fn keep_metadata(&self, sandbox: &Sandbox, op: &Op) -> Result<(), SandboxError> {
         let containerd = &self.sandboxes.inner().containerd;
         let (id, blob) = (self.id.as_str(), extension(&sandbox.facts().metadata));
         let stored = async {
-            let made =
-                containerd.create_sandbox_record(id, &self.checked.name, &self.handler.runtime, blob.clone());
-            match made.await {
-                // containerd 1.6 keeps no such records.
-                Err(error) if error.kind() == Kind::Unimplemented => Ok(()),
-                other => other.map_err(|source| self.containerd("create the sandbox store's record", source)),
+            if !self.sandboxes.node().knows_sandboxes {
+                return Ok(());
             }
+            let (name, runtime) = (&self.checked.name, &self.handler.runtime);
+            let made = containerd.create_sandbox_record(id, name, runtime, blob.clone()).await;
+            made.map_err(|source| self.containerd("create the sandbox store's record", source))
         };
         let kept = async {
             // A pod on the node's network has got nothing since its record was made.

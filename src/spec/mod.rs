@@ -72,8 +72,9 @@ pub struct NodeFacts {
     pub selinux: bool,
     pub seccomp: bool,
     /// Whether containerd starts a container in the shim of the sandbox that its record names, without running the
-    /// shim's program once more, and ends that shim with its last task (from 2.4 on).
-    pub shared_shims: bool,
+    /// shim's program once more, and ends that shim with its last task (from 2.4 on); and whether its own CRI plugin keeps
+    /// records of sandboxes in its store.
+    pub knows_sandboxes: bool,
 }
 
 /// Which process' PID namespace a container joins (CRI NamespaceMode, resolved to pids).

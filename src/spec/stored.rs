@@ -158,7 +158,7 @@ mod tests {
             apparmor: false,
             selinux: false,
             seccomp: true,
-            shared_shims: false,
+            knows_sandboxes: false,
         }
     }
 

@@ -89,7 +89,7 @@ impl Bench {
                 apparmor: false,
                 selinux: false,
                 seccomp: true,
-                shared_shims: false,
+                knows_sandboxes: false,
             },
             base: None,
             host_network: false,
