@@ -29,22 +29,24 @@ pub(super) fn sandbox_row(sandbox: &Sandbox) -> cri::PodSandbox {
     }
 }
 
-/// PodSandboxStatus. The IP is the pod's as long as its network namespace stands.
+/// PodSandboxStatus. The IP is the pod's as long as its network namespace stands; then it is empty, which has the kubelet
+/// make a pod anew that should have one, where a network that is left out tells it nothing.
 pub(super) fn sandbox_status(facts: &SandboxFacts, has_network: bool) -> cri::PodSandboxStatus {
     let metadata = &facts.metadata;
     let config = &metadata.config;
     let linux = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let options = linux.and_then(|context| context.namespace_options.clone()).unwrap_or_default();
     let pod_ip = |ip: &String| cri::PodIp { ip: ip.clone() };
+    let network = has_network.then(|| cri::PodSandboxNetworkStatus {
+        ip: metadata.ip.clone(),
+        additional_ips: metadata.additional_ips.iter().map(pod_ip).collect(),
+    });
     cri::PodSandboxStatus {
         id: metadata.id.to_string(),
         metadata: config.metadata.clone(),
         state: sandbox_state(facts.state).into(),
         created_at: facts.created_at.nanos(),
-        network: has_network.then(|| cri::PodSandboxNetworkStatus {
-            ip: metadata.ip.clone(),
-            additional_ips: metadata.additional_ips.iter().map(pod_ip).collect(),
-        }),
+        network: Some(network.unwrap_or_default()),
         linux: Some(cri::LinuxPodSandboxStatus {
             namespaces: Some(cri::Namespace { options: Some(options) }),
         }),
