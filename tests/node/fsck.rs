@@ -32,17 +32,17 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// All nodes here share their cgroups: what one test leaves there, another's repair would take.
-static CGROUPS: Mutex<()> = Mutex::const_new(());
+pub static CGROUPS: Mutex<()> = Mutex::const_new(());
 
 /// What a run of `cridge fsck --json` came to.
-struct Told {
-    code: Option<i32>,
+pub struct Told {
+    pub code: Option<i32>,
     /// By kind and what, with reason and outcome.
     findings: BTreeMap<(String, String), (String, String)>,
     stderr: String,
 }
 
-async fn fsck(node: &Node, args: &[&str]) -> Told {
+pub async fn fsck(node: &Node, args: &[&str]) -> Told {
     let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cridge"))
         .args(["fsck", "--json", "--config"])
         .arg(node.dir.join("cridge.toml"))

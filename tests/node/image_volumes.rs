@@ -6,8 +6,8 @@ use tonic::{Code, Status};
 use crate::cases;
 use crate::harness::{Case, Container, ContainerBuilder, Pod, Test, assert_field};
 
-const FORM: &str = "docker.io/cridge-tests/oci:1";
-const CONFIGURED: &str = "docker.io/cridge-tests/configured:1";
+pub const FORM: &str = "docker.io/cridge-tests/oci:1";
+pub const CONFIGURED: &str = "docker.io/cridge-tests/configured:1";
 
 pub fn cases() -> Vec<Case> {
     cases!["image_volumes": ; cridge only:
@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn with_image(app: ContainerBuilder, image: &str) -> ContainerBuilder {
+pub fn with_image(app: ContainerBuilder, image: &str) -> ContainerBuilder {
     app.mount_with("", "/volume", |mount| {
         mount.readonly = true;
         mount.image = Some(cri::ImageSpec { image: image.to_owned(), ..Default::default() });
@@ -32,7 +32,7 @@ async fn with_folder(pod: &Pod, name: &str, folder: &str) -> Result<Container, S
 }
 
 /// How many mounts there are on this node with this in their path.
-fn mounted(part: &str) -> usize {
+pub fn mounted(part: &str) -> usize {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     mounts.lines().filter(|line| line.split(' ').nth(4).is_some_and(|path| path.contains(part))).count()
 }

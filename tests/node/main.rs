@@ -34,6 +34,7 @@ mod soak;
 mod stats;
 mod streaming;
 mod stuck;
+mod switch;
 mod update;
 mod users;
 
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         serve::cases(),
         fsck::cases(),
         stuck::cases(),
+        switch::cases(),
         crictl::cases(),
         play::cases(),
     ]

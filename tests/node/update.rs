@@ -259,18 +259,18 @@ async fn hostile_updates(t: Test) {
 }
 
 /// What is told of a pod's resources: (overhead, resources).
-async fn pod_resources(pod: &Pod) -> (Value, Value) {
+pub async fn pod_resources(pod: &Pod) -> (Value, Value) {
     let request = cri::PodSandboxStatusRequest { pod_sandbox_id: pod.id.clone(), verbose: true };
     let answer = pod.node.runtime().pod_sandbox_status(request).await.unwrap().into_inner();
     let info: Value = serde_json::from_str(&answer.info["info"]).unwrap();
     (info["overhead"].clone(), info["resources"].clone())
 }
 
-fn memory(limit: i64) -> new::LinuxContainerResources {
+pub fn memory(limit: i64) -> new::LinuxContainerResources {
     new::LinuxContainerResources { memory_limit_in_bytes: limit, ..Default::default() }
 }
 
-async fn try_update_pod(
+pub async fn try_update_pod(
     pod: &Pod,
     overhead: Option<new::LinuxContainerResources>,
     resources: Option<new::LinuxContainerResources>,

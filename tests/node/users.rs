@@ -40,7 +40,7 @@ fn pod(t: &Test) -> PodBuilder {
     in_own_users(t.pod())
 }
 
-fn in_own_users(pod: PodBuilder) -> PodBuilder {
+pub fn in_own_users(pod: PodBuilder) -> PodBuilder {
     pod.namespaces(|namespaces| {
         namespaces.userns_options = Some(cri::UserNamespace {
             mode: NamespaceMode::Pod as i32,

@@ -62,6 +62,22 @@ impl Parent {
         Path::new(ROOT).join(top).join(self.name.trim_start_matches('/'))
     }
 
+    /// Whether nothing is in it any more: what ends by itself may take a moment longer than its pod.
+    pub fn is_empty(&self) -> bool {
+        self.tops().iter().map(|top| top.join("burstable")).filter(|folder| folder.is_dir()).all(|folder| {
+            let below = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            let processes = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            processes.is_empty() && below.into_iter().all(|entry| !entry.path().is_dir())
+        })
+    }
+
+    /// Its upper level in every hierarchy that has it.
+    fn tops(&self) -> Vec<PathBuf> {
+        let hierarchies = std::fs::read_dir(ROOT).expect("cgroups").flatten().map(|entry| entry.path());
+        let tops = hierarchies.chain([ROOT.into()]).map(|at| at.join(&self.top));
+        tops.filter(|top| top.is_dir()).collect()
+    }
+
     /// To be called when its pod is gone.
     ///
     /// # Panics
@@ -71,9 +87,7 @@ impl Parent {
             let stopped = Command::new("systemctl").args(["stop", &self.top]).status();
             assert!(stopped.expect("systemctl").success(), "{} cannot be stopped", self.top);
         }
-        let hierarchies = std::fs::read_dir(ROOT).expect("cgroups").flatten().map(|entry| entry.path());
-        let tops: Vec<_> = hierarchies.chain([ROOT.into()]).map(|at| at.join(&self.top)).collect();
-        for top in tops.iter().filter(|top| top.is_dir()) {
+        for top in &self.tops() {
             for folder in [&top.join("burstable"), top].into_iter().filter(|folder| folder.is_dir()) {
                 std::fs::remove_dir(folder).unwrap_or_else(|why| panic!("{}: {why}", folder.display()));
             }

@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use containerd_client::services::v1 as api;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::leases_client::LeasesClient;
+use containerd_client::services::v1::sandbox::StoreListRequest;
+use containerd_client::services::v1::sandbox::store_client::StoreClient;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::snapshots::{Kind, ListSnapshotsRequest};
 use containerd_client::services::v1::tasks_client::TasksClient;
 use futures::TryStreamExt as _;
 
+use super::node::LIBCNI;
 use super::record::spec_of;
 use super::wait::patience;
 use super::{Node, request};
@@ -54,7 +57,7 @@ pub async fn of(made: &[Made]) -> Vec<String> {
 pub async fn on(node: &Node) -> Vec<String> {
     until_none(|| async {
         let mut left = traces(node).await;
-        left.extend(names_below(&node.dir.join("netns")).map(|path| format!("netns {}", path.display())));
+        left.extend(names_below(&node.netns_dir()).map(|path| format!("netns {}", path.display())));
         left
     })
     .await
@@ -84,6 +87,11 @@ async fn look_for(made: &[Made]) -> Vec<String> {
         }
     }
     let mut found: Vec<_> = cgroups().into_iter().chain(members()).collect();
+    // The plugin's, of all nodes.
+    found.extend(
+        names_below(&Path::new(LIBCNI).join("results"))
+            .map(|path| format!("network result {}", path.display())),
+    );
     for node in nodes {
         found.extend(traces(node).await);
     }
@@ -116,13 +124,17 @@ async fn in_containerd(node: &Node) -> Vec<String> {
         leases.list(request(api::ListRequest::default())),
         snapshots.list(request(of_overlay)),
     );
+    let pods = StoreClient::new(node.containerd()).list(request(StoreListRequest::default())).await;
     const LISTS: &str = "containerd answers";
     let snapshots: Vec<_> = snapshots.expect(LISTS).into_inner().try_collect().await.expect(LISTS);
     let containers = containers.expect(LISTS).into_inner().containers;
     let leases = leases.expect(LISTS).into_inner().leases;
     let tasks = tasks.expect(LISTS).into_inner().tasks;
+    // 1.6 has no store of sandboxes.
+    let pods = pods.map(|answer| answer.into_inner().list).unwrap_or_default();
     let mut found = Vec::new();
     found.extend(containers.iter().map(|container| format!("container record {}", container.id)));
+    found.extend(pods.iter().map(|pod| format!("sandbox record {}", pod.sandbox_id)));
     found.extend(tasks.iter().map(|task| format!("task {} {}", task.id, task.container_id)));
     found.extend(leases.iter().map(|lease| format!("lease {}", lease.id)));
     // Committed ones are images'.

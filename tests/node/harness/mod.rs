@@ -18,7 +18,7 @@ pub use client::{assert_field, code_of, request};
 pub use container::{Container, ContainerBuilder, Output, Shell};
 pub use lab::{Lab, runc};
 pub use leaks::{anywhere as left_anywhere, on as left_on};
-pub use node::{Criu, Node, NodeOptions};
+pub use node::{Criu, Node, NodeOptions, Server};
 pub use pod::{Pod, PodBuilder};
 pub use points::Points;
 pub use trial::{Case, Kind, Test, on_cridge, release_trials, text_of};

@@ -14,6 +14,9 @@ use super::lab::{hack_lab, text};
 use super::manager::Manager;
 use super::{BUSYBOX, Points, on_cridge, until};
 
+/// Where libcni keeps the results of networks, as go-cni lets it.
+pub(super) const LIBCNI: &str = "/var/lib/cni";
+
 /// What is special about a node.
 #[derive(Clone, Copy, Default)]
 pub struct NodeOptions {
@@ -28,6 +31,16 @@ pub struct NodeOptions {
     pub old_runc: bool,
     /// The server is a service of a manager that has a store of file descriptors.
     pub fd_store: bool,
+    /// cridge works in the places of the built-in plugin, and the two take turns ([`Node::hand_over`]): who is first.
+    pub first: Option<Server>,
+}
+
+/// Who serves the CRI on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    Cridge,
+    /// containerd's own CRI plugin.
+    Plugin,
 }
 
 /// The CRIU that containerd finds.
@@ -52,6 +65,9 @@ pub struct Node {
     criu: Criu,
     old_runc: bool,
     manager: Option<Manager>,
+    /// Whether cridge and the plugin have the same folders.
+    shared: bool,
+    serves: Mutex<Server>,
     /// None between a stop and the next start, and where containerd's own CRI is tested.
     server: Mutex<Option<Child>>,
     cri: Channel,
@@ -68,9 +84,9 @@ impl Node {
         bridge: String,
         options: NodeOptions,
     ) -> Self {
-        let socket = dir.join(if on_cridge() { "cridge.sock" } else { "containerd.sock" });
+        let first = if on_cridge() { options.first.unwrap_or(Server::Cridge) } else { Server::Plugin };
         let node = Self {
-            cri: client::channel(&socket),
+            cri: client::channel(&dir.join("cridge.sock")),
             containerd: client::channel(&dir.join("containerd.sock")),
             subnet: subnet.trim_end_matches("0/24").to_owned(),
             server: Mutex::new(None),
@@ -78,6 +94,8 @@ impl Node {
             has_points: options.points,
             criu: options.criu,
             old_runc: options.old_runc,
+            shared: options.first.is_some(),
+            serves: Mutex::new(first),
             dir,
             release,
             bridge,
@@ -88,14 +106,17 @@ impl Node {
         hack_lab(&["cni-conf", place, &subnet, &node.bridge]);
         hack_lab(&["hosts", place, &port.to_string()]);
         hack_lab(&["cridge-conf", place]);
-        if let Some(configure) = options.configure {
-            let file = node.dir.join("cridge.toml");
-            let mut config = std::fs::read_to_string(&file).expect("the server's configuration");
-            configure(&node.dir, &mut config);
-            std::fs::write(&file, config).expect("the server's configuration");
+        let file = node.dir.join("cridge.toml");
+        let mut config = std::fs::read_to_string(&file).expect("the server's configuration");
+        if node.shared {
+            node.move_to_the_plugins_places(&mut config);
         }
+        if let Some(configure) = options.configure {
+            configure(&node.dir, &mut config);
+        }
+        std::fs::write(&file, config).expect("the server's configuration");
         node.start_containerd();
-        if on_cridge() {
+        if first == Server::Cridge {
             node.start().await;
         }
         if !options.bare {
@@ -104,19 +125,44 @@ impl Node {
         node
     }
 
+    /// Has cridge work where the plugin would: the places of a node that is switched over, below its folder, but for the
+    /// results of networks, which libcni keeps where all of the nodes here do.
+    fn move_to_the_plugins_places(&self, config: &mut String) {
+        let [root, state] = self.server_dirs();
+        let places =
+            [("root", root), ("state", state), ("cache_dir", LIBCNI.into()), ("netns_dir", self.netns_dir())];
+        for (key, place) in places {
+            let line =
+                config.lines().find(|line| line.starts_with(&format!("{key} = "))).expect(key).to_owned();
+            *config = config.replace(&line, &format!("{key} = \"{}\"", place.display()));
+        }
+    }
+
+    /// Who serves the CRI now.
+    pub fn serves(&self) -> Server {
+        *self.serves.lock().unwrap()
+    }
+
+    fn channel(&self) -> Channel {
+        match self.serves() {
+            Server::Cridge => self.cri.clone(),
+            Server::Plugin => self.containerd.clone(),
+        }
+    }
+
     /// The server's RuntimeService.
     pub fn runtime(&self) -> Runtime {
-        client::runtime(self.cri.clone())
+        client::runtime(self.channel())
     }
 
     /// The server's ImageService.
     pub fn images(&self) -> Images {
-        client::images(self.cri.clone())
+        client::images(self.channel())
     }
 
     /// The server, for a client that knows the calls of 1.36 and later.
     pub fn newest(&self) -> (NewestRuntime, NewestImages) {
-        (NewestRuntime::new(self.cri.clone()), NewestImages::new(self.cri.clone()))
+        (NewestRuntime::new(self.channel()), NewestImages::new(self.channel()))
     }
 
     /// containerd, for its own API.
@@ -126,7 +172,10 @@ impl Node {
 
     /// The socket that the CRI is served on.
     pub fn socket(&self) -> PathBuf {
-        self.dir.join(if on_cridge() { "cridge.sock" } else { "containerd.sock" })
+        self.dir.join(match self.serves() {
+            Server::Cridge => "cridge.sock",
+            Server::Plugin => "containerd.sock",
+        })
     }
 
     /// A program that `hack/lab` got.
@@ -242,7 +291,19 @@ impl Node {
 
     /// Starts containerd, and waits until it answers.
     pub fn start_containerd(&self) {
-        let cri = if on_cridge() { "off" } else { "on" };
+        self.start_containerd_for(self.serves());
+    }
+
+    /// Starts containerd with its own CRI plugin active.
+    pub fn start_containerd_with_plugin(&self) {
+        self.start_containerd_for(Server::Plugin);
+    }
+
+    fn start_containerd_for(&self, server: Server) {
+        let cri = match server {
+            Server::Cridge => "off",
+            Server::Plugin => "on",
+        };
         let criu = match self.criu {
             Criu::There => "on".to_owned(),
             Criu::Absent => "off".to_owned(),
@@ -272,9 +333,30 @@ impl Node {
         folder
     }
 
-    /// Starts containerd with its own CRI plugin active.
-    pub fn start_containerd_with_plugin(&self) {
-        hack_lab(&["containerd-up", text(&self.dir), &self.release, "--cri", "on"]);
+    /// Has the other one serve the CRI from now on, as an operator does it: all that runs goes on meanwhile.
+    ///
+    /// # Panics
+    /// Where the two do not take turns ([`NodeOptions::first`]).
+    pub async fn hand_over(&self, meanwhile: impl Future<Output = ()>) {
+        assert!(self.shared, "cridge has folders of its own here");
+        let next = match self.serves() {
+            Server::Cridge => {
+                let ended = self.end(Signal::TERM).await;
+                assert!(ended.success(), "cridge ended with {ended} on SIGTERM:\n{}", self.log_tail(30));
+                Server::Plugin
+            }
+            Server::Plugin => Server::Cridge,
+        };
+        self.end_containerd(Signal::TERM).await;
+        meanwhile.await;
+        *self.serves.lock().unwrap() = next;
+        self.start_containerd();
+        match next {
+            Server::Cridge => self.start().await,
+            Server::Plugin => {
+                until("the plugin serves", || async { (self.ready().await?.0).then_some(()) }).await;
+            }
+        }
     }
 
     /// Stops containerd alone: what it runs goes on.
@@ -297,7 +379,10 @@ impl Node {
     }
 
     pub fn log_file(&self) -> PathBuf {
-        self.dir.join(if on_cridge() { "cridge.log" } else { "containerd.log" })
+        self.dir.join(match self.serves() {
+            Server::Cridge => "cridge.log",
+            Server::Plugin => "containerd.log",
+        })
     }
 
     /// The last lines of the server's log.
@@ -318,11 +403,16 @@ impl Node {
 
     /// Where the server keeps what outlives a reboot, and what does not.
     pub fn server_dirs(&self) -> [PathBuf; 2] {
-        if on_cridge() {
-            ["cridge/root", "cridge/state"].map(|dir| self.dir.join(dir))
-        } else {
+        if self.shared || !on_cridge() {
             ["root", "state"].map(|dir| self.dir.join(dir).join("io.containerd.grpc.v1.cri"))
+        } else {
+            ["cridge/root", "cridge/state"].map(|dir| self.dir.join(dir))
         }
+    }
+
+    /// Where the server pins network namespaces.
+    pub fn netns_dir(&self) -> PathBuf {
+        if self.shared { self.server_dirs()[1].join("netns") } else { self.dir.join("netns") }
     }
 }
 
