@@ -95,8 +95,12 @@ func (n *Node) mounts() []string {
 // files are network namespaces, addresses that are held, results of CNI plugins, and whatever is called as a pod is.
 func (n *Node) files() []string {
 	var left []string
-	for _, pattern := range []string{"netns/*", "cni/ipam/" + bridge + "/[0-9]*", "cni/cache/results/*"} {
-		found, _ := filepath.Glob(filepath.Join(n.Dir, pattern))
+	patterns := []string{"netns/*", "state/" + pluginFolder + "/netns/*", "cni/ipam/" + bridge + "/[0-9]*", "cni/cache/results/*"}
+	for at, pattern := range patterns {
+		patterns[at] = filepath.Join(n.Dir, pattern)
+	}
+	for _, pattern := range append(patterns, libcni+"/results/*") {
+		found, _ := filepath.Glob(pattern)
 		for _, path := range found {
 			left = append(left, "file "+path)
 		}
@@ -104,7 +108,7 @@ func (n *Node) files() []string {
 	for _, folder := range []string{
 		"cridge",
 		"root/io.containerd.runtime.v2.task", "state/io.containerd.runtime.v2.task",
-		"root/io.containerd.grpc.v1.cri", "state/io.containerd.grpc.v1.cri",
+		"root/" + pluginFolder, "state/" + pluginFolder,
 	} {
 		left = append(left, named(filepath.Join(n.Dir, folder))...)
 	}

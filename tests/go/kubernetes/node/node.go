@@ -27,7 +27,21 @@ type Node struct {
 	release string
 	corner  *corner
 	cridge  *Daemon
+	server  server
+	// inPlace says that cridge works where the built-in plugin does.
+	inPlace bool
 }
+
+// A server serves a node's CRI.
+type server int
+
+const (
+	cridge server = iota
+	builtin
+)
+
+// pluginFolder is where the built-in plugin keeps its files, below containerd's root and state.
+const pluginFolder = "io.containerd.grpc.v1.cri"
 
 // bridge is what the pods of a node are on.
 const bridge = "br0"
@@ -37,23 +51,34 @@ func OnCridge() bool { return os.Getenv("CRIDGE_NODE_SERVER") != "builtin" }
 
 // newNode is one that does not run yet.
 func newNode(name, address, dir string) *Node {
-	node := &Node{Name: name, Address: address, Dir: dir, Socket: filepath.Join(dir, "cridge.sock"), release: "2.x"}
+	node := &Node{Name: name, Address: address, Dir: dir, release: "2.x"}
 	if release := os.Getenv("CRIDGE_NODE_RELEASE"); release != "" {
 		node.release = release
 	}
+	node.servedBy(cridge)
 	if !OnCridge() {
-		node.Socket = filepath.Join(dir, "containerd.sock")
+		node.servedBy(builtin)
 	}
 	return node
+}
+
+// servedBy says who is to serve the CRI, and where.
+func (n *Node) servedBy(by server) {
+	n.server = by
+	n.Socket = filepath.Join(n.Dir, map[server]string{cridge: "cridge.sock", builtin: "containerd.sock"}[by])
 }
 
 // Up starts a node in an empty folder, where the tests run. CRIDGE is cridge's binary; CRIDGE_NODE_RELEASE chooses
 // containerd's release.
 func Up(dir string) (*Node, error) {
 	n := newNode("node1", "10.90.0.1", dir)
-	port, err := lab("registry-up", filepath.Join(dir, "registry"), "0")
+	return n, n.up()
+}
+
+func (n *Node) up() error {
+	port, err := lab("registry-up", filepath.Join(n.Dir, "registry"), "0")
 	if err != nil {
-		return n, err
+		return err
 	}
 	// An address and a default route, as a kubelet expects of a node; they lead nowhere.
 	if err := n.ip(
@@ -63,12 +88,17 @@ func Up(dir string) (*Node, error) {
 		"link set node0 up",
 		"route add default dev node0",
 	); err != nil {
-		return n, err
+		return err
 	}
 	if err := n.configure("10.91.1.0/24", "127.0.0.1", port); err != nil {
-		return n, err
+		return err
 	}
-	return n, n.start()
+	if n.inPlace {
+		if err := n.moveInPlace(); err != nil {
+			return err
+		}
+	}
+	return n.start()
 }
 
 // configure writes the files of its daemons.
@@ -95,17 +125,14 @@ func (n *Node) start() error {
 	if _, err := n.output("sh", "-ec", link, filepath.Join(n.Dir, "containerd.sock")); err != nil {
 		return err
 	}
-	if !OnCridge() {
+	if n.server == builtin {
 		return nil
 	}
 	return n.StartCridge()
 }
 
 func (n *Node) startContainerd() error {
-	cri := "off"
-	if !OnCridge() {
-		cri = "on"
-	}
+	cri := map[server]string{cridge: "off", builtin: "on"}[n.server]
 	_, err := n.lab("containerd-up", n.Dir, n.release, "--cri", cri)
 	return err
 }
