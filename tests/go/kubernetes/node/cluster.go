@@ -128,6 +128,9 @@ func (m *Member) PowerOn() error {
 // has in memory only.
 func (m *Member) PowerOff() error {
 	errs := []error{m.corner.cut()}
+	// The kernel takes a network down in its own time, and until then its end here is in the next one's way. One that is
+	// gone already is fine; whatever else is wrong with it, PowerOn will tell.
+	_ = (&Node{}).ip("link delete " + m.Name)
 	for _, lost := range []string{"state", "cridge/state", "netns", "*.pid", "*.sock"} {
 		paths, _ := filepath.Glob(filepath.Join(m.Dir, lost))
 		for _, path := range paths {
