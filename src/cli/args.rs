@@ -64,10 +64,9 @@ pub struct FsckArgs {
     pub json: bool,
 }
 
+/// Which runtime is asked.
 #[derive(Args, Debug)]
-pub struct PlayArgs {
-    /// Manifest with one or more v1 Pods. A field that is not supported is an error.
-    pub file: PathBuf,
+pub struct EndpointArgs {
     /// Socket of the CRI runtime.
     #[arg(
         long,
@@ -76,6 +75,14 @@ pub struct PlayArgs {
         default_value = "unix:///run/cridge/cridge.sock"
     )]
     pub endpoint: String,
+}
+
+#[derive(Args, Debug)]
+pub struct PlayArgs {
+    /// Manifest with one or more v1 Pods. A field that is not supported is an error.
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub runtime: EndpointArgs,
     /// Leave the pods running once every container has been started, and print their ids.
     #[arg(long)]
     pub keep: bool,
@@ -92,14 +99,8 @@ pub struct PlayArgs {
 
 #[derive(Args, Debug)]
 pub struct PodsArgs {
-    /// Socket of the CRI runtime; one that is not cridge has less to tell.
-    #[arg(
-        long,
-        value_name = "SOCKET",
-        env = "CONTAINER_RUNTIME_ENDPOINT",
-        default_value = "unix:///run/cridge/cridge.sock"
-    )]
-    pub endpoint: String,
+    #[command(flatten)]
+    pub runtime: EndpointArgs,
     /// Show them again whenever something is different, until ctrl-C.
     #[arg(long)]
     pub watch: bool,

@@ -9,7 +9,7 @@ use crate::play::{AfterStart, Outcome, Play, play};
 pub async fn run(args: PlayArgs) -> ExitCode {
     let order = Play {
         file: args.file,
-        endpoint: args.endpoint,
+        endpoint: args.runtime.endpoint,
         after: if args.keep { AfterStart::Leave } else { AfterStart::Follow },
         timeout: args.timeout,
         data_dir: args.data_dir,

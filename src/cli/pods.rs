@@ -7,7 +7,7 @@ use crate::pods::{Form, Pods, Repeat, pods};
 
 pub async fn run(args: PodsArgs) -> anyhow::Result<ExitCode> {
     let order = Pods {
-        endpoint: args.endpoint,
+        endpoint: args.runtime.endpoint,
         form: match args.output {
             OutputForm::Table => Form::Table,
             OutputForm::Json => Form::Json,
