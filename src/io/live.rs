@@ -13,7 +13,7 @@ use tokio::net::unix::pipe::Sender;
 use tokio::time::sleep;
 
 use super::IoError;
-use super::source::{Found, Source, open_fifo};
+use super::source::{Found, Source, open_fifo, widen};
 use crate::chunk::{CHUNK, Chunk};
 
 /// How often a FIFO is tried that nobody reads yet. There is nothing that would tell.
@@ -81,7 +81,7 @@ impl Outflow {
 pub struct Inflow(Sender);
 
 impl Inflow {
-    /// Opens the FIFO of a process that was started, as soon as it has a reader: a shim opens its end in the background,
+    /// Opens the FIFO of a command that was started, as soon as it has a reader: a shim opens its end in the background,
     /// and may still be about to when it says that the process runs.
     ///
     /// # Errors
@@ -90,7 +90,11 @@ impl Inflow {
         loop {
             match open_fifo(path, OFlags::WRONLY) {
                 Err(error) if error.errno() == Some(Errno::NXIO) => sleep(UNREAD).await,
-                fifo => return Self::over(fifo?).map_err(IoError::on("write to FIFO", path)),
+                fifo => {
+                    let fifo = fifo?;
+                    widen(&fifo, PIPE);
+                    return Self::over(fifo).map_err(IoError::on("write to FIFO", path));
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,10 +68,9 @@ impl Source {
         }
     }
 
-    /// Makes the pipe hold that much, so that neither side waits for the other as often. Best effort: whoever is not root
-    /// may have reached a limit.
+    /// As [`widen`].
     pub fn widen(&self, bytes: usize) {
-        let _ = rustix::pipe::fcntl_setpipe_size(&self.0, bytes);
+        widen(&self.0, bytes);
     }
 
     /// Whether all writers that there were have closed. What they wrote is in the pipe.
@@ -126,13 +125,19 @@ pub fn open_fifo(path: &Path, access: OFlags) -> Result<OwnedFd, IoError> {
     open().map_err(IoError::on("open FIFO", path))
 }
 
+/// Makes the pipe hold that much, so that neither side waits for the other as often. Best effort: whoever is not root
+/// may have reached a limit.
+pub fn widen(end: impl AsFd, bytes: usize) {
+    let _ = rustix::pipe::fcntl_setpipe_size(end, bytes);
+}
+
 /// Makes the pipe at this path hold as much as the system lets it (pipe(7), `pipe-max-size`). Best effort, as with
-/// [`Source::widen`].
+/// [`widen`].
 pub fn widen_fifo(path: &Path) {
     let most = fs::read_to_string("/proc/sys/fs/pipe-max-size");
     let most = most.ok().and_then(|most| most.trim().parse().ok());
     if let (Ok(end), Some(most)) = (open_fifo(path, OFlags::RDONLY), most) {
-        let _ = rustix::pipe::fcntl_setpipe_size(&end, most);
+        widen(&end, most);
     }
 }
 
