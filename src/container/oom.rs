@@ -43,16 +43,15 @@ impl Oom {
     }
 
     fn has_struck(&self, cgroups_path: &str) -> bool {
-        let own = cgroup::oom_kills(cgroups_path).ok();
-        let above = cgroup::oom_kills_above(cgroups_path).ok();
         let killed = self.killed.load(Ordering::Relaxed);
-        struck(own, above.filter(|_| !killed), self.before.load(Ordering::Relaxed))
+        let above = || cgroup::oom_kills_above(cgroups_path).ok().filter(|_| !killed);
+        struck(cgroup::oom_kills(cgroups_path).ok(), above, self.before.load(Ordering::Relaxed))
     }
 }
 
-/// By the kills in the container's own cgroup, or else by new ones in the one above.
-fn struck(own: Option<u64>, above: Option<u64>, before: u64) -> bool {
-    own.map_or(above.is_some_and(|kills| kills > before), |kills| kills > 0)
+/// By the kills in the container's own cgroup, or else by new ones in the one above, which is asked only then.
+fn struck(own: Option<u64>, above: impl FnOnce() -> Option<u64>, before: u64) -> bool {
+    own.map_or_else(|| above().is_some_and(|kills| kills > before), |kills| kills > 0)
 }
 
 impl Containers {
@@ -95,7 +94,7 @@ mod tests {
             (None, Some(8), NOT_KNOWN, false),
             (None, None, 0, false),
         ] {
-            assert_eq!(struck(own, above, before), expected, "{own:?} {above:?} {before}");
+            assert_eq!(struck(own, || above, before), expected, "{own:?} {above:?} {before}");
         }
     }
 }

@@ -73,6 +73,10 @@ fn oom_kills_in(file: &Path) -> Result<u64, LinuxError> {
 /// `NotFound` on v1, where a cgroup counts for itself alone, and as for [`oom_kills`].
 pub fn oom_kills_above(cgroups_path: &str) -> Result<u64, LinuxError> {
     let missing = || LinuxError::on("find the cgroup above", Path::new(cgroups_path))(not_found());
+    // Asked first: every start comes here, and v1's trees are a walk through all mounts.
+    if mode() == CgroupMode::Legacy {
+        return Err(missing());
+    }
     match Trees::mounted().of(cgroups_path) {
         Some(CgroupFolders::Unified(folder)) => {
             oom_kills_in(&folder.parent().ok_or_else(missing)?.join("memory.events"))
