@@ -41,7 +41,7 @@ struct Scene {
 }
 
 /// Writes a number a line, until it is stopped.
-const COUNT: &str = "trap 'exit 5' TERM; i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done";
+pub const COUNT: &str = "trap 'exit 5' TERM; i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done";
 /// Ends with 7 as soon as there is a file.
 const END: &str = "echo begun; until [ -e /data/go ]; do sleep 0.02; done; echo ended; exit 7";
 

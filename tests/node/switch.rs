@@ -16,6 +16,7 @@ use crate::fsck::{CGROUPS, fsck};
 use crate::harness::cgroups::Parent;
 use crate::harness::{Case, Container, Node, NodeOptions, Pod, Server, Test, until};
 use crate::image_volumes::{CONFIGURED, FORM, mounted, with_image};
+use crate::restart::COUNT;
 use crate::sessions::client;
 use crate::update::{memory, pod_resources, try_update_pod};
 use crate::users::in_own_users;
@@ -32,8 +33,6 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Writes a number a line, until it is stopped.
-const COUNT: &str = "trap 'exit 5' TERM; i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done";
 /// Ends with 7 as soon as there is a file.
 const END: &str = "echo begun; until [ -e /data/go ]; do sleep 0.02; done; exit 7";
 /// Tells of the end of its input, and waits.
