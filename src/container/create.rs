@@ -16,12 +16,9 @@ use crate::image::Image;
 use crate::proto::cri;
 use crate::sandbox::{Handler, Labels, Sandbox, give_to_root};
 use crate::spec::{self, UserNamespace};
-use crate::state::{CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile};
+use crate::state::{CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile, KIND_LABEL};
 use crate::time::Timestamp;
 use crate::work::{Op, Operation};
-
-/// The label by which containers are told from sandboxes (contract §2).
-const KIND_LABEL: (&str, &str) = ("io.cri-containerd.kind", "container");
 
 impl Containers {
     /// Creates a container in a ready sandbox, or joins the equal request that is doing so; its id (CRI
@@ -238,7 +235,7 @@ impl Plan {
         let mut labels: BTreeMap<_, _> =
             self.image.config.labels().clone().unwrap_or_default().into_iter().collect();
         labels.extend(self.config.labels.clone());
-        labels.insert(KIND_LABEL.0.into(), KIND_LABEL.1.into());
+        labels.insert(KIND_LABEL.into(), "container".into());
         let metadata = container.facts().metadata.to_json();
         let record = ContainerRecord {
             id: self.id.to_string(),

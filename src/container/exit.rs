@@ -12,6 +12,9 @@ use crate::sandbox::{delete_task, end_task};
 use crate::time::Timestamp;
 use crate::work::{Op, Operation};
 
+/// How long the shim of an ended container may go on without a task: containerd, restarting, deletes it, and within
+/// some seconds of that it repeats its last words, the exit code among them (design, "How a container runs").
+pub const LAST_WORDS: Duration = Duration::from_secs(20);
 /// How long output may trickle on after the end: a descendant may hold the pipe for ever.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 

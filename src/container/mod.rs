@@ -56,6 +56,7 @@ pub use checkpoint::Wanted;
 pub use criu::find_criu;
 pub use error::ContainerError;
 pub use exec::ExecOutput;
+pub use exit::LAST_WORDS;
 pub use patience::Patience;
 pub use state::{ContainerState, Ending};
 pub use store::{Container, ContainerFacts, Containers};

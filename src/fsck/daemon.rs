@@ -14,13 +14,10 @@ use super::judge::{Kind, Orphan, Thing, Verdict, judge};
 use super::seen::Making;
 use super::{Fsck, FsckError};
 use crate::config::Config;
-use crate::container::Containers;
+use crate::container::{Containers, LAST_WORDS};
 use crate::containerd::{Containerd, Shim};
 use crate::error::chain;
 
-/// How long the shim of an ended container may go on without a task: containerd, restarting, deletes it, and it repeats
-/// its last words, the exit code among them (design, "How a container runs").
-const LAST_WORDS: Duration = Duration::from_secs(20);
 /// How long containerd may be at work on a call that was broken off by the caller's death, until a shim that comes of it
 /// is seen as one.
 const BREAKING_OFF: Duration = Duration::from_secs(5);
@@ -147,17 +144,10 @@ impl Fsck {
             Some(container) => Some(container.at_rest().await),
             None => None,
         };
-        match self.containerd.task(id).await {
-            Ok(_) => return Ok(Some(false)),
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error.into()),
+        if self.has_task(id).await? {
+            return Ok(Some(false));
         }
-        let has_record = match self.containerd.container(id).await {
-            Ok(_) => true,
-            Err(error) if error.is_not_found() => false,
-            Err(error) => return Err(error.into()),
-        };
-        if has_record && !is_silent {
+        if self.has_record(id).await? && !is_silent {
             return Ok(None);
         }
         shim.end().await?;

@@ -58,20 +58,15 @@ impl Fsck {
 
     /// Fails where somebody has got that id in the meantime.
     async fn has_no_record(&self, id: &str) -> Result<(), FsckError> {
-        match self.containerd.container(id).await {
-            Ok(_) => Err(FsckError::Owned { id: id.to_owned() }),
-            Err(error) if error.is_not_found() => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        if self.has_record(id).await? { Err(FsckError::Owned { id: id.to_owned() }) } else { Ok(()) }
     }
 
     /// Ends a shim that has no task. A record it may have: containerd loses shims of those too.
     async fn end_shim(&self, shim: &Shim) -> Result<(), FsckError> {
-        match self.containerd.task(&shim.id).await {
-            Ok(_) => Err(FsckError::Owned { id: shim.id.clone() }),
-            Err(error) if error.is_not_found() => Ok(shim.end().await?),
-            Err(error) => Err(error.into()),
+        if self.has_task(&shim.id).await? {
+            return Err(FsckError::Owned { id: shim.id.clone() });
         }
+        Ok(shim.end().await?)
     }
 
     /// The record goes last, as it does otherwise; what has no other trace of its id goes before.

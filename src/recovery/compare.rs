@@ -9,16 +9,13 @@ use tokio::time::Instant;
 
 use super::RecoveryError;
 use super::decide::{Action, Streams, decide};
-use crate::container::{Container, ContainerError, Containers};
+use crate::container::{Container, ContainerError, Containers, LAST_WORDS};
 use crate::containerd::{Containerd, StdioPaths, TaskInfo, TaskState};
 use crate::error::chain;
 use crate::io::Fifos;
 use crate::sandbox::{Sandbox, SandboxState};
 use crate::time::Timestamp;
 
-/// containerd, restarting, deletes the shims of ended containers by itself; each shim replays its last words, the exit
-/// code among them, within some seconds of that (design, "How a container runs").
-const LAST_WORDS: Duration = Duration::from_secs(20);
 /// How long a shim may be too busy to tell its state, and when it is asked again.
 const BUSY_SHIM: Duration = Duration::from_secs(20);
 const ASK_AGAIN: Duration = Duration::from_millis(250);

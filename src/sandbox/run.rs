@@ -20,12 +20,10 @@ use crate::image::Image;
 use crate::linux::{netns, userns};
 use crate::proto::cri;
 use crate::spec::{self, PauseSpec, UserNamespace};
-use crate::state::{SANDBOX_METADATA_TYPE, SandboxMetadata, Taken};
+use crate::state::{KIND_LABEL, SANDBOX_METADATA_TYPE, SandboxMetadata, Taken};
 use crate::time::Timestamp;
 use crate::work::{Op, Operation};
 
-/// The label by which cAdvisor, `ctr` users and recovery tell sandboxes from containers (contract §2).
-pub(super) const KIND_LABEL: (&str, &str) = ("io.cri-containerd.kind", "sandbox");
 /// Sysctls that every pod gets do not look at network devices; any other `net.*` might (design, "How a pod starts").
 const HARMLESS_SYSCTLS: [&str; 2] = ["net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"];
 
@@ -279,7 +277,7 @@ impl Plan {
         let mut labels: BTreeMap<_, _> =
             image.config.labels().clone().unwrap_or_default().into_iter().collect();
         labels.extend(self.config.labels.clone());
-        labels.insert(KIND_LABEL.0.into(), KIND_LABEL.1.into());
+        labels.insert(KIND_LABEL.into(), "sandbox".into());
         labels
     }
 

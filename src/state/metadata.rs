@@ -12,6 +12,8 @@ use super::{StateError, json};
 use crate::id::{ContainerId, PodId};
 use crate::proto::cri;
 
+/// The label by which cAdvisor, `ctr` users and recovery tell sandboxes from containers (contract §2).
+pub const KIND_LABEL: &str = "io.cri-containerd.kind";
 /// Key of the extension and type URL of its value on a sandbox's container record.
 pub const SANDBOX_METADATA_TYPE: (&str, &str) =
     ("io.cri-containerd.sandbox.metadata", "github.com/containerd/cri/pkg/store/sandbox/Metadata");

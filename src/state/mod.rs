@@ -13,7 +13,7 @@ pub use error::StateError;
 pub use index::{PrefixIndex, PrefixMatch};
 pub use making::{MakeError, Making};
 pub use metadata::{
-    CONTAINER_METADATA_TYPE, ContainerMetadata, SANDBOX_METADATA_TYPE, SandboxMetadata,
+    CONTAINER_METADATA_TYPE, ContainerMetadata, KIND_LABEL, SANDBOX_METADATA_TYPE, SandboxMetadata,
     UPDATED_RESOURCES_TYPE, UpdatedResources,
 };
 pub use names::{Names, Taken};

@@ -4,13 +4,22 @@ use serde::Deserialize;
 
 use super::super::seen::{Record, Role};
 use super::super::{Fsck, FsckError};
-use crate::containerd::ContainerRecord;
-use crate::state::{CONTAINER_METADATA_TYPE, ContainerMetadata, SANDBOX_METADATA_TYPE, SandboxMetadata};
-
-/// The label by which sandboxes and containers of a CRI are told from all else (contract §2).
-const KIND_LABEL: &str = "io.cri-containerd.kind";
+use crate::containerd::{ContainerRecord, ContainerdError};
+use crate::state::{
+    CONTAINER_METADATA_TYPE, ContainerMetadata, KIND_LABEL, SANDBOX_METADATA_TYPE, SandboxMetadata,
+};
 
 impl Fsck {
+    /// Whether our namespace has a record of this id.
+    pub(in super::super) async fn has_record(&self, id: &str) -> Result<bool, FsckError> {
+        is_there(self.containerd.container(id).await)
+    }
+
+    /// Whether it has a task of this id.
+    pub(in super::super) async fn has_task(&self, id: &str) -> Result<bool, FsckError> {
+        is_there(self.containerd.task(id).await)
+    }
+
     pub(super) async fn records(&self) -> Result<Vec<Record>, FsckError> {
         let mut found = Vec::new();
         for namespace in self.containerd.namespaces().await? {
@@ -19,6 +28,14 @@ impl Fsck {
             found.extend(records.iter().map(|record| record_of(record, ours)));
         }
         Ok(found)
+    }
+}
+
+fn is_there<T>(answer: Result<T, ContainerdError>) -> Result<bool, FsckError> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
