@@ -93,6 +93,7 @@ conf_dir = "$dir/cni/net.d"
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "$dir/certs.d"
 TOML
+    by_systemd 'io.containerd.grpc.v1.cri'
 }
 config_v3() {
     local dir=$1 cri=$2 version=$3 disabled='"io.containerd.internal.v1.opt"' bins
@@ -120,6 +121,17 @@ $bins
 conf_dir = "$dir/cni/net.d"
 [plugins."io.containerd.cri.v1.images".registry]
 config_path = "$dir/certs.d"
+TOML
+    by_systemd 'io.containerd.cri.v1.runtime'
+}
+# by_systemd PLUGIN: who makes the cgroups is for the node to say; only cridge asks it.
+by_systemd() {
+    if [ ! -d /run/systemd/system ] || [ "$(stat -fc %T /sys/fs/cgroup)" != cgroup2fs ]; then return 0; fi
+    cat <<TOML
+[plugins."$1".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."$1".containerd.runtimes.runc.options]
+SystemdCgroup = true
 TOML
 }
 
