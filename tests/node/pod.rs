@@ -2,12 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
 
 use k8s_cri::v1 as cri;
 use k8s_cri::v1::{ContainerState, PodSandboxState};
 
 use crate::cases;
+use crate::harness::cgroups::Parent;
 use crate::harness::{Case, Container, Shell, Test, until};
 
 pub fn cases() -> Vec<Case> {
@@ -291,17 +291,18 @@ async fn many_pods_at_once(t: Test) {
 }
 
 async fn what_a_killed_runtime_left_of_the_pause_goes_with_the_pod(t: Test) {
-    // Nodes have their containers' cgroups in common.
-    let parent = format!("pauses-of-{}", t.node().release);
-    let pod = t.pod().linux(|linux| linux.cgroup_parent = format!("/{parent}")).run().await;
+    let parent = Parent::new(&t);
+    let pod = t.pod().linux(|linux| linux.cgroup_parent = parent.name.clone()).run().await;
     pod.stop().await;
-    let root = Path::new("/sys/fs/cgroup");
-    let tree = if root.join("cgroup.procs").exists() { root.to_owned() } else { root.join("pids") };
-    let left = tree.join(&parent).join(&pod.id);
-    std::fs::create_dir_all(&left).unwrap();
-    let mut process = tokio::process::Command::new("sleep").arg("3600").spawn().unwrap();
-    std::fs::write(left.join("cgroup.procs"), process.id().unwrap().to_string()).unwrap();
+    let (mut process, left) = parent.left_by(&pod.id);
+    until("the process is in its cgroup", async || {
+        std::fs::read_to_string(left.join("cgroup.procs"))
+            .is_ok_and(|members| !members.is_empty())
+            .then_some(())
+    })
+    .await;
     pod.remove().await;
     assert!(!left.exists());
     assert_eq!(process.wait().await.unwrap().signal(), Some(9));
+    parent.remove();
 }

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tokio::process::Child;
+
 use super::Test;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -60,6 +62,25 @@ impl Parent {
     pub fn folder(&self, controller: &str) -> PathBuf {
         let top = if unified() { "" } else { controller };
         Path::new(ROOT).join(top).join(self.name.trim_start_matches('/'))
+    }
+
+    /// A process in a container's cgroup, as a runtime leaves it that is killed on the way; and that cgroup, for version
+    /// 1 that of one controller. It may take a moment until the one is in the other.
+    pub fn left_by(&self, id: &str) -> (Child, PathBuf) {
+        let below = self.folder("pids");
+        if by_systemd() {
+            let unit = format!("cri-containerd-{id}.scope");
+            let slice = below.file_name().expect("a slice");
+            let mut run = tokio::process::Command::new("systemd-run");
+            run.args(["--quiet", "--scope", "--unit", &unit, "--slice"]).arg(slice).args(["sleep", "3600"]);
+            return (run.spawn().expect("systemd-run"), below.join(unit));
+        }
+        let folder = below.join(id);
+        std::fs::create_dir_all(&folder).expect("a cgroup");
+        let process = tokio::process::Command::new("sleep").arg("3600").spawn().expect("sleep");
+        let pid = process.id().expect("a pid").to_string();
+        std::fs::write(folder.join("cgroup.procs"), pid).expect("a cgroup");
+        (process, folder)
     }
 
     /// Whether nothing is in it any more: what ends by itself may take a moment longer than its pod.
