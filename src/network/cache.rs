@@ -65,7 +65,7 @@ impl Entry {
         let folder = results(cache_dir);
         let write = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-            let sibling = folder.join(format!(".{}-{}", self.container_id, self.if_name));
+            let sibling = folder.join(format!("{}{}", draft_prefix(&self.container_id), self.if_name));
             let bytes = serde_json::to_vec(self)?;
             file::replace(&path, &sibling, 0o600, |file| file.write_all(&bytes))
         };
@@ -94,6 +94,14 @@ pub(super) struct Cached {
     pub attachments: Vec<(Entry, NetworkList)>,
     /// Files that are the container's by name and tell nothing: the loaded configuration must speak for them.
     pub unreadable: Vec<PathBuf>,
+    /// Files that were being written when their daemon was killed: what they were to replace speaks.
+    pub drafts: Vec<PathBuf>,
+}
+
+/// What the names of a container's files begin with until they are written whole. No network's name begins so (CNI
+/// spec, "Configuration format").
+fn draft_prefix(container_id: &str) -> String {
+    format!(".{container_id}-")
 }
 
 /// Every file of the cache, in order of name.
@@ -117,11 +125,17 @@ pub(super) fn read(path: &Path) -> Result<(Entry, NetworkList), String> {
 
 /// Every attachment of a container.
 pub(super) fn of_container(cache_dir: &Path, container_id: &str) -> Result<Cached, NetworkError> {
-    let infix = format!("-{container_id}-");
-    let mut paths = files(cache_dir)?;
-    paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(&infix)));
+    let (infix, prefix) = (format!("-{container_id}-"), draft_prefix(container_id));
     let mut cached = Cached::default();
-    for path in paths {
+    for path in files(cache_dir)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(&prefix) {
+            cached.drafts.push(path);
+            continue;
+        }
+        if !name.contains(&infix) {
+            continue;
+        }
         match read(&path) {
             Ok((entry, list)) if entry.container_id == container_id => cached.attachments.push((entry, list)),
             // Another container's, whose network has this one's id in its name.
@@ -232,6 +246,18 @@ mod tests {
         entry.store(dir.path()).unwrap();
         assert_eq!(of_container(dir.path(), "abc").unwrap().attachments[0].0, entry);
         assert_eq!(fs::read_dir(dir.path().join("results")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_draft_is_its_containers_and_tells_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = Entry::new("net", "abc", "eth0", LIST);
+        whole.store(dir.path()).unwrap();
+        let draft = dir.path().join("results/.abc-eth0");
+        fs::rename(whole.path(dir.path()), &draft).unwrap();
+        fs::write(dir.path().join("results/.abcd-eth0"), "{").unwrap();
+        let cached = of_container(dir.path(), "abc").unwrap();
+        assert_eq!((cached.attachments.len(), cached.unreadable.len(), cached.drafts), (0, 0, vec![draft]));
     }
 
     #[test]

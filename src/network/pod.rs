@@ -187,7 +187,7 @@ impl Networks {
             }
         }
         errors.into_result().map_err(NetworkError::Detach)?;
-        cached.unreadable.iter().try_for_each(|path| cache::remove_file(path))
+        cached.unreadable.iter().chain(&cached.drafts).try_for_each(|path| cache::remove_file(path))
     }
 
     async fn detach_cached(

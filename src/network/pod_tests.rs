@@ -190,6 +190,25 @@ async fn without_a_cache_the_loaded_configuration_speaks() {
 }
 
 #[tokio::test]
+async fn what_a_killed_daemon_was_writing_goes_with_the_pod() {
+    let node = Node::new();
+    node.plugin("first", ONE_ADDRESS);
+    node.network("10.conf", json!({"cniVersion": "0.4.0", "name": "net", "type": "first"}));
+    let networks = Networks::watch(node.config.clone());
+    let pod = node.pod();
+    networks.attach(&pod).await.unwrap();
+    let draft = |id: &PodId| node.config.cache_dir.join(format!("results/.{id}-eth0"));
+    let other = draft(&PodId::generate());
+    for path in [&draft(&pod.id), &other] {
+        fs::write(path, "{").unwrap();
+    }
+    networks.detach(&pod).await.unwrap();
+    assert_eq!(node.calls(), ["first ADD-eth0", "first DEL-eth0"]);
+    assert_eq!(node.cached(), 1);
+    assert!(other.exists(), "another pod's is not this one's to remove");
+}
+
+#[tokio::test]
 async fn an_unreadable_record_neither_wedges_nor_stays() {
     let node = Node::new();
     node.plugin("first", ONE_ADDRESS);

@@ -118,10 +118,10 @@ fn nameless(id: PodId, netns: Option<PathBuf>, lock_path: PathBuf) -> PodNetwork
     }
 }
 
-/// The id in `<network>-<container>-<interface>`.
+/// The id in `<network>-<container>-<interface>`, or in a draft's `.<container>-<interface>`.
 fn id_in_name(file: &Path) -> Option<PodId> {
     let name = file.file_name()?.to_str()?;
-    name.split('-').find(|part| is_id(part)).and_then(|id| PodId::parse(id).ok())
+    name.split(['.', '-']).find(|part| is_id(part)).and_then(|id| PodId::parse(id).ok())
 }
 
 /// Where the network's plugins have host-local keep addresses.
@@ -277,6 +277,22 @@ mod tests {
         assert_eq!(node.calls(), format!("DEL {} eth0\nDEL {} eth1\n", IDS[0], IDS[1]));
         // The address is the plugin's to give back, and this one does not.
         assert_eq!(node.traces(), [(IDS[1].to_owned(), "ipam/now/10.0.0.5".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn a_draft_of_a_killed_daemon_is_a_trace_and_goes() {
+        let node = Node::new();
+        node.cache("now", IDS[0]);
+        let at = |name: String| node.dir.path().join("cache/results").join(name);
+        let (whole, half) = (format!(".{}-eth0", IDS[0]), format!(".{}-eth0", IDS[1]));
+        fs::rename(at(format!("now-{}-eth0", IDS[0])), at(whole.clone())).unwrap();
+        fs::write(at(half.clone()), "{").unwrap();
+        let traces = [(IDS[0], whole), (IDS[1], half)];
+        assert_eq!(node.traces(), traces.map(|(id, name)| (id.to_owned(), format!("cache/results/{name}"))));
+        for trace in node.networks.traces().unwrap() {
+            node.networks.take_back(&trace, node.dir.path().join("no-folder/lock")).await.unwrap();
+        }
+        assert_eq!(node.traces(), []);
     }
 
     #[tokio::test]
