@@ -8,14 +8,14 @@ use super::kubelet::{self, Kubelet};
 use super::places::answers;
 use crate::config::Config;
 use crate::containerd::Containerd;
-use crate::recovery::SANDBOXES;
+use crate::recovery::of_kind;
 
 pub async fn findings(config: &Config, seen: &Seen) -> Option<Finding> {
     seen.answers().then_some(())?;
     let containerd = Containerd::new(&config.containerd.socket, &config.containerd.namespace);
     let stand = Stand {
         plugin_is_on: seen.plugins.iter().any(|plugin| plugin.is_built_in_cri() && plugin.is_loaded()),
-        pods: containerd.containers(&[SANDBOXES]).await.map_or(0, |pods| pods.len()),
+        pods: containerd.containers(&[&of_kind("sandbox")]).await.map_or(0, |pods| pods.len()),
         cridge_answers: answers(&config.listen).await,
         kubelet: kubelet::find(Path::new("/")),
         containerd: config.containerd.socket.clone(),

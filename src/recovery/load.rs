@@ -11,22 +11,25 @@ use crate::error::chain;
 use crate::sandbox::{NetworkHold, Sandbox, SandboxFacts, SandboxState};
 use crate::spec;
 use crate::state::{
-    CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile, SANDBOX_METADATA_TYPE, SandboxMetadata,
-    StateError, UPDATED_RESOURCES_TYPE, UpdatedResources,
+    CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile, KIND_LABEL, SANDBOX_METADATA_TYPE,
+    SandboxMetadata, StateError, UPDATED_RESOURCES_TYPE, UpdatedResources,
 };
 use crate::time::Timestamp;
 
 /// The label that recovery looks for (contract §2).
-/// containerd's filter for the records of sandboxes.
-pub const SANDBOXES: &str = r#"labels."io.cri-containerd.kind"==sandbox"#;
-const CONTAINERS: &str = r#"labels."io.cri-containerd.kind"==container"#;
+/// containerd's filter for the records of one kind, `sandbox` or `container` (contract §2).
+pub fn of_kind(kind: &str) -> String {
+    format!(r#"labels."{KIND_LABEL}"=={kind}"#)
+}
 
 /// Reads containerd's records and adopts those that are not known. A record that makes no sense is logged and left
 /// alone: recovery deletes nothing that containerd still has.
 pub async fn load(containers: &Containers, containerd: &Containerd) -> Result<(), RecoveryError> {
+    let filters = [of_kind("sandbox"), of_kind("container")];
+    let [pods, rest] = filters.each_ref().map(|filter| [filter.as_str()]);
     let (pods, rest, resources) = tokio::try_join!(
-        containerd.containers(&[SANDBOXES]),
-        containerd.containers(&[CONTAINERS]),
+        containerd.containers(&pods),
+        containerd.containers(&rest),
         containerd.sandbox_extensions(UPDATED_RESOURCES_TYPE.0),
     )?;
     let sandboxes = containers.sandboxes();

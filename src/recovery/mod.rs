@@ -10,7 +10,7 @@ mod decide;
 mod load;
 
 pub use compare::compare;
-pub use load::{SANDBOXES, load};
+pub use load::{load, of_kind};
 
 use crate::containerd::ContainerdError;
 use crate::error::Kind;
