@@ -16,7 +16,6 @@ use crate::state::{
 };
 use crate::time::Timestamp;
 
-/// The label that recovery looks for (contract §2).
 /// containerd's filter for the records of one kind, `sandbox` or `container` (contract §2).
 pub fn of_kind(kind: &str) -> String {
     format!(r#"labels."{KIND_LABEL}"=={kind}"#)
