@@ -94,7 +94,19 @@ control_plane() {
     once etcd etcd unpack_etcd
     once "$place" "Kubernetes' control plane (some minutes)" build_kubernetes "${programs[@]}"
     point bin/etcd etcd/etcd
+    metrics_server
     for program in "${programs[@]}"; do point "bin/$program" "$place/$program"; done
+}
+# What kubectl top asks.
+metrics_server() {
+    local module=$REPO/tests/go/metrics-server place
+    place=metrics-server/$(fingerprint "$module"/go.mod "$module"/go.sum)
+    once "$place" metrics-server build_metrics_server
+    point bin/metrics-server "$place/metrics-server"
+}
+build_metrics_server() {
+    cd "$REPO/tests/go/metrics-server" || return
+    GOFLAGS=-buildvcs=false go build -o "$1/metrics-server" -ldflags '-s -w' sigs.k8s.io/metrics-server/cmd/metrics-server
 }
 kubectl() {
     local place

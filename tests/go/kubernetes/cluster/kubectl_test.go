@@ -33,7 +33,7 @@ func (c *cluster) kubectlCommand(args ...string) (*exec.Cmd, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	c.Cleanup(cancel)
-	command := exec.CommandContext(ctx, program, append([]string{"--kubeconfig", c.config}, args...)...)
+	command := exec.CommandContext(ctx, program, append([]string{"--kubeconfig", c.control.Kubeconfig}, args...)...)
 	return command, nil
 }
 

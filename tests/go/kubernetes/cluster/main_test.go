@@ -12,7 +12,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 
 	"cridge/tests/kubernetes/node"
 )
@@ -40,11 +39,9 @@ var provoked = []node.Expected{
 type cluster struct {
 	*testing.T
 	*kubernetes.Clientset
-	nodes []*node.Member
-	rest  *rest.Config
-	// config is kubectl's.
-	config string
-	line   *[]string
+	nodes   []*node.Member
+	control *node.ControlPlane
+	line    *[]string
 }
 
 // size is how many nodes there are.
@@ -52,7 +49,6 @@ const size = 3
 
 func TestCluster(t *testing.T) {
 	made := node.ClusterForTest(t, size, settings)
-	control := made.Control
 	play := func(name string, run func(*cluster)) {
 		t.Run(name, func(t *testing.T) {
 			var line []string
@@ -63,7 +59,7 @@ func TestCluster(t *testing.T) {
 				}
 				fmt.Printf("%-12s %-7s %s\n", name, verdict, strings.Join(line, " · "))
 			}()
-			run(&cluster{t, control.Client, made.Nodes, control.REST, control.Kubeconfig, &line})
+			run(&cluster{t, made.Control.Client, made.Nodes, made.Control, &line})
 		})
 	}
 	play("nodes", nodesReady)

@@ -43,7 +43,7 @@ func (c *cluster) exec(pod, container, script string) (string, error) {
 		VersionedParams(&v1.PodExecOptions{
 			Container: container, Command: []string{"sh", "-c", script}, Stdout: true, Stderr: true,
 		}, scheme.ParameterCodec)
-	executor, err := remotecommand.NewWebSocketExecutor(c.rest, "GET", request.URL().String())
+	executor, err := remotecommand.NewWebSocketExecutor(c.control.REST, "GET", request.URL().String())
 	if err != nil {
 		return "", err
 	}

@@ -30,6 +30,7 @@ var scenarios = []struct {
 	{"features", features},
 	{"network", network},
 	{"kubectl", kubectlWays},
+	{"top", top},
 	{"drain", drain},
 	{"crash", runtimeCrash},
 	{"upgrade", upgrade},

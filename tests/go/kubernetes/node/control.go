@@ -5,13 +5,16 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -64,6 +67,7 @@ func newControlPlane(dir string) (*ControlPlane, error) {
 		os.WriteFile(c.Kubeconfig, fmt.Appendf(nil, kubeconfig, server, token), 0o600),
 		os.WriteFile(in("tokens.csv"), []byte(token+`,admin,admin,"system:masters"`), 0o600),
 		writeKeys(in("sa.key"), in("sa.pub")),
+		writeCertificate(in("front.key"), in("front.crt")),
 	); err != nil {
 		return c, err
 	}
@@ -82,7 +86,12 @@ func newControlPlane(dir string) (*ControlPlane, error) {
 		"--cert-dir", in("certs"), "--service-cluster-ip-range", services, "--authorization-mode", "RBAC",
 		"--service-account-issuer", server, "--service-account-key-file", in("sa.pub"),
 		"--service-account-signing-key-file", in("sa.key"), "--token-auth-file", in("tokens.csv"), "--allow-privileged",
-		"--kubelet-preferred-address-types", "InternalIP")
+		"--kubelet-preferred-address-types", "InternalIP",
+		// How it tells the servers behind it who asks.
+		"--requestheader-client-ca-file", in("front.crt"), "--proxy-client-cert-file", in("front.crt"),
+		"--proxy-client-key-file", in("front.key"), "--requestheader-username-headers", "X-Remote-User",
+		"--requestheader-group-headers", "X-Remote-Group", "--requestheader-extra-headers-prefix", "X-Remote-Extra-",
+		"--enable-aggregator-routing")
 	if err != nil {
 		return c, err
 	}
@@ -92,6 +101,16 @@ func newControlPlane(dir string) (*ControlPlane, error) {
 		return c, err
 	}
 	return c, c.start("kube-scheduler", nil, "--kubeconfig", c.Kubeconfig, "--leader-elect=false")
+}
+
+// MetricsServer starts what kubectl top asks, and returns where it is.
+func (c *ControlPlane) MetricsServer() (address string, port int32, err error) {
+	port = 4443
+	return gateway, port, c.start("metrics-server", nil, "--kubeconfig", c.Kubeconfig,
+		"--authentication-kubeconfig", c.Kubeconfig, "--authorization-kubeconfig", c.Kubeconfig,
+		"--bind-address", gateway, "--secure-port", fmt.Sprint(port), "--cert-dir", filepath.Join(c.dir, "metrics-server"),
+		"--kubelet-insecure-tls", "--kubelet-preferred-address-types", "InternalIP",
+		"--metric-resolution", "10s", "--kubelet-request-timeout", "9s")
 }
 
 func (c *ControlPlane) start(name string, ready func() error, args ...string) error {
@@ -141,9 +160,33 @@ func writeKeys(private, public string) error {
 	if err != nil {
 		return err
 	}
-	secret := pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}
-	return errors.Join(
-		os.WriteFile(private, pem.EncodeToMemory(&secret), 0o600),
-		os.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: shared}), 0o644),
-	)
+	return errors.Join(writeKey(private, key), writePEM(public, "PUBLIC KEY", shared, 0o644))
+}
+
+// writeCertificate makes a client that vouches for itself.
+func writeCertificate(private, public string) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	client := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "front-proxy"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(24 * time.Hour),
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	signed, err := x509.CreateCertificate(rand.Reader, client, client, &key.PublicKey, key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(writeKey(private, key), writePEM(public, "CERTIFICATE", signed, 0o644))
+}
+
+func writeKey(file string, key *rsa.PrivateKey) error {
+	return writePEM(file, "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key), 0o600)
+}
+
+func writePEM(file, kind string, bytes []byte, mode os.FileMode) error {
+	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: bytes}), mode)
 }
