@@ -113,6 +113,8 @@ kubectl() {
     place=$(kubernetes kubectl)
     once "$place" kubectl build_kubernetes kubectl
     point bin/kubectl "$place/kubectl"
+    once kubectl-debian "Debian's kubectl" unpack_kubectl
+    point bin/kubectl-debian kubectl-debian/usr/bin/kubectl
 }
 kubernetes() { echo "$1/$(fingerprint "$REPO"/tests/go/kubernetes/go.mod "$REPO"/tests/go/kubernetes/go.sum)"; }
 # build_kubernetes INTO PROGRAM...

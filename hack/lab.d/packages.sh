@@ -73,6 +73,12 @@ unpack_cni() {
     rm -rf "${1:?}"/{usr,lib}
 }
 
+# One of years ago, as people have it: its exec and port-forward are SPDY's.
+unpack_kubectl() {
+    refresh_lists
+    unpack "$1" kubernetes-client
+}
+
 # Where this machine itself gets Debian from.
 debian_mirror() {
     # shellcheck disable=SC2016 # apt fills these in
