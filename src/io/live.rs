@@ -1,7 +1,8 @@
 //! The streams of a process that somebody talks with: bytes as they come, nothing logged.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::ops::{Range, RangeInclusive};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use tokio::net::unix::pipe::Sender;
 use tokio::time::sleep;
 
 use super::IoError;
-use super::source::{Found, Source, open_fifo, widen};
+use super::source::{Found, hung_up, open_fifo, read_more, widen};
 use crate::chunk::{CHUNK, Chunk};
+use crate::linux::wait::{Timer, readable};
 
 /// How often a FIFO is tried that nobody reads yet. There is nothing that would tell.
 const UNREAD: Duration = Duration::from_millis(2);
@@ -23,27 +25,38 @@ const UNREAD: Duration = Duration::from_millis(2);
 const PIPE: usize = 1 << 20;
 /// So many bytes at once come of who has more to say.
 const MUCH: usize = 16 << 10;
-/// How long the pipe may then fill, so that it is not each of the shim's writes that wakes us, and the client.
-const FILLING: Duration = Duration::from_millis(1);
+/// How long the pipe may then fill, at least and at most, so that it is not each of the shim's writes that is passed on
+/// by itself.
+const FILLING: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(2);
+/// Bytes that should come together in that time: more, and the writer may have to wait; less, and the client is woken
+/// for little.
+const GATHERED: Range<usize> = PIPE / 4..PIPE / 2;
 
 /// What a process writes to one of its streams.
 #[derive(Debug)]
 pub struct Outflow {
-    source: Source,
+    fifo: OwnedFd,
     chunk: Chunk,
     /// Whether the pipe is left to fill before the next read.
-    filling: bool,
+    fills: bool,
+    /// For how long.
+    filling: Duration,
+    /// Bytes read since it was last left to.
+    gathered: usize,
+    /// Made when it first is.
+    timer: Option<Timer>,
 }
 
 impl Outflow {
-    /// Opens the FIFO for reading, on the caller's runtime.
+    /// Opens the FIFO for reading.
     ///
     /// # Errors
     /// It cannot be opened, or is none.
     pub fn open(path: &Path) -> Result<Self, IoError> {
-        let source = Source::open(path)?;
-        source.widen(PIPE);
-        Ok(Self { source, chunk: Chunk::default(), filling: false })
+        let fifo = open_fifo(path, OFlags::RDONLY)?;
+        widen(&fifo, PIPE);
+        let filling = *FILLING.start();
+        Ok(Self { fifo, chunk: Chunk::default(), fills: false, filling, gathered: 0, timer: None })
     }
 
     /// The next bytes; `None` once all writers closed. Nothing is lost if the future is dropped.
@@ -51,28 +64,50 @@ impl Outflow {
     /// # Errors
     /// The FIFO cannot be read.
     pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-        if self.filling {
-            sleep(FILLING).await;
-            self.filling = false;
+        if self.fills {
+            self.fill().await;
         }
         // Asked before the last read: what a writer left behind is in the pipe.
         let mut closed = false;
         loop {
-            let found = self.source.read_more(self.chunk.room())?;
+            let found = read_more(&self.fifo, self.chunk.room())?;
             match found {
                 Found::Bytes(count) => {
-                    self.filling = (MUCH..CHUNK).contains(&count);
+                    self.gathered += count;
+                    self.fills = (MUCH..CHUNK).contains(&count);
                     return Ok(Some(self.chunk.take()));
                 }
                 Found::NoWriter if closed => return Ok(None),
                 Found::NoWriter | Found::Empty => {
-                    closed = found == Found::NoWriter && self.source.hung_up()?;
+                    closed = found == Found::NoWriter && hung_up(&self.fifo)?;
                     if !closed {
-                        self.source.ready().await;
+                        readable(self.fifo.as_fd()).await?;
                     }
                 }
             }
         }
+    }
+
+    /// Lets the pipe fill for a while, at whatever pace it does. For want of a descriptor to wait with, it is read at
+    /// once.
+    async fn fill(&mut self) {
+        self.filling = next_filling(self.filling, self.gathered);
+        if self.timer.is_none() {
+            self.timer = Timer::new().ok();
+        }
+        if let Some(timer) = &self.timer {
+            let _woken = timer.sleep(self.filling).await;
+        }
+        (self.fills, self.gathered) = (false, 0);
+    }
+}
+
+/// How long a pipe may fill that has filled for so long, and had so many bytes then.
+fn next_filling(filling: Duration, gathered: usize) -> Duration {
+    match gathered {
+        few if few < GATHERED.start => (filling * 2).min(*FILLING.end()),
+        many if many >= GATHERED.end => (filling / 2).max(*FILLING.start()),
+        _ => filling,
     }
 }
 
@@ -109,5 +144,24 @@ impl Inflow {
     /// Nobody reads any more.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_fills_for_as_long_as_its_pace_wants() {
+        // Bytes in a microsecond, and how long it then fills in the end.
+        for (pace, least, most) in [(10, 2000, 2000), (300, 850, 1750), (1200, 200, 450), (20_000, 100, 100)]
+        {
+            let mut filling = *FILLING.start();
+            for _ in 0..10 {
+                filling = next_filling(filling, (filling.as_micros() as usize * pace).min(PIPE));
+            }
+            let range = Duration::from_micros(least)..=Duration::from_micros(most);
+            assert!(range.contains(&filling), "{pace} bytes/us: {filling:?}");
+        }
     }
 }

@@ -68,16 +68,9 @@ impl Source {
         }
     }
 
-    /// As [`widen`].
-    pub fn widen(&self, bytes: usize) {
-        widen(&self.0, bytes);
-    }
-
-    /// Whether all writers that there were have closed. What they wrote is in the pipe.
+    /// As [`hung_up`].
     pub fn hung_up(&self) -> io::Result<bool> {
-        let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
-        retry_on_intr(|| rustix::event::poll(&mut polled, Some(&Timespec::default())))?;
-        Ok(polled[0].revents().contains(PollFlags::HUP))
+        hung_up(&self.0)
     }
 
     /// How many bytes the pipe holds.
@@ -89,11 +82,6 @@ impl Source {
     /// Takes what is there, at most the buffer's length.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<Found> {
         found(retry_on_intr(|| rustix::io::read(&self.0, &mut *buffer)))
-    }
-
-    /// Takes what is there and fits behind what the buffer has.
-    pub fn read_more(&self, buffer: &mut Vec<u8>) -> io::Result<Found> {
-        found(retry_on_intr(|| rustix::io::read(&self.0, rustix::buffer::spare_capacity(&mut *buffer))))
     }
 
     /// Takes `count` bytes that were looked at; `buffer` is overwritten.
@@ -123,6 +111,18 @@ pub fn open_fifo(path: &Path, access: OFlags) -> Result<OwnedFd, IoError> {
         }
     };
     open().map_err(IoError::on("open FIFO", path))
+}
+
+/// Whether all writers that there were have closed. What they wrote is in the pipe.
+pub fn hung_up(end: impl AsFd) -> io::Result<bool> {
+    let mut polled = [PollFd::new(&end, PollFlags::IN)];
+    retry_on_intr(|| rustix::event::poll(&mut polled, Some(&Timespec::default())))?;
+    Ok(polled[0].revents().contains(PollFlags::HUP))
+}
+
+/// Takes what is there and fits behind what the buffer has.
+pub fn read_more(end: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<Found> {
+    found(retry_on_intr(|| rustix::io::read(&end, rustix::buffer::spare_capacity(&mut *buffer))))
 }
 
 /// Makes the pipe hold that much, so that neither side waits for the other as often. Best effort: whoever is not root

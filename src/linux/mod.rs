@@ -23,6 +23,7 @@ pub mod rootfs;
 pub mod selinux;
 mod thread;
 pub mod userns;
+pub mod wait;
 
 pub use error::LinuxError;
 pub use mount::MountInfo;
