@@ -10,7 +10,8 @@
 //! update.rs  other resources: stored and enforced, or neither
 //! checkpoint.rs  its state in an archive  restore.rs  and out of it
 //!            hold.rs · criu.rs · dumps.rs · changes.rs · layer.rs · archive.rs · agreement.rs, as long as patience.rs lasts
-//! exec.rs    ExecSync    session.rs  Exec    attach.rs  Attach    leftover.rs  commands whose cridge went away
+//! exec.rs    ExecSync    session.rs  Exec    command.rs  what both are
+//! attach.rs  Attach      leftover.rs  commands whose cridge went away
 //! mounts.rs  what the config's mounts and devices are on this host
 //! cdi.rs     devices of vendors' files    classes.rs  block I/O and RDT
 //! state.rs   what may follow what         store.rs   what is known of every container, by id
@@ -28,6 +29,7 @@ mod changes;
 mod check;
 mod checkpoint;
 mod classes;
+mod command;
 mod create;
 mod criu;
 mod dumps;

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::exec::fresh_exec_id;
+use super::command::Command;
 use super::{Container, ContainerError, Containers};
 use crate::error::chain;
-use crate::io::{Fifos, Inflow, IoError, Outflow, Stdin};
+use crate::io::{Inflow, Outflow, Stdin};
 use crate::streaming::{Input, Output, Size, Streams};
-use crate::work::{Op, Operation};
+use crate::work::Operation;
 
 impl Containers {
     /// Runs a command and passes its streams through (CRI Exec); its exit code. The work outlives a caller that goes
@@ -26,75 +26,51 @@ impl Containers {
     pub async fn exec_session(
         &self,
         container: Arc<Container>,
-        command: Vec<String>,
+        arguments: Vec<String>,
         terminal: bool,
         streams: Streams,
     ) -> Result<i32, ContainerError> {
-        self.must_run(&container)?;
-        let (containers, id) = (self.clone(), container.id.clone());
-        let exec_id = fresh_exec_id();
-        let dir = self.state_dir(&id).join("io");
         let stdin = if streams.stdin.is_some() { Stdin::Open } else { Stdin::None };
-        let fifos =
-            Fifos::create(&dir, &exec_id, terminal, stdin).map_err(|source| io_failed(&container, source))?;
-        let (tell, told) = oneshot::channel();
-        let work = tokio::spawn(async move {
-            let op = container.work.begin(Operation::Exec);
-            let result = containers.talk(&container, &exec_id, &command, &fifos, streams, &op).await;
-            let result = op.end(result);
-            // Whoever waits for the exit code need not wait until all is cleared away. It may have left.
-            let _ = tell.send(result);
-            containers.forget_command(&container, &exec_id).await;
-            if let Err(error) = fifos.remove() {
-                tracing::warn!(container = %container.id, "a command's FIFOs stay until removal: {}", chain(&error));
-            }
-        });
-        match told.await {
-            Ok(result) => result,
-            Err(_) => {
-                let why = work.await.err().map(|why| why.to_string()).unwrap_or_default();
-                Err(ContainerError::Panicked { id, why })
-            }
-        }
+        let work = async move |containers: Containers, command: Arc<Command>| {
+            containers.talk(&command, &arguments, streams).await
+        };
+        self.with_command(container, Operation::Exec, terminal, stdin, work).await
     }
 
     async fn talk(
         &self,
-        container: &Arc<Container>,
-        exec_id: &str,
-        command: &[String],
-        fifos: &Fifos,
+        command: &Command,
+        arguments: &[String],
         streams: Streams,
-        op: &Op,
     ) -> Result<i32, ContainerError> {
+        let Command { container, exec_id, fifos, op } = command;
         let drain = self.inner().config.runtime.exec_drain;
         let over = CancellationToken::new();
         let stderr = if fifos.terminal { None } else { fifos.stderr.as_deref() };
         let mut outputs = Vec::new();
         for (path, output) in [(fifos.stdout.as_deref(), streams.stdout), (stderr, streams.stderr)] {
             let Some(path) = path else { continue };
-            let outflow = Outflow::open(path).map_err(|source| io_failed(container, source))?;
+            let outflow = Outflow::open(path).map_err(command.failed_io("open the command's streams"))?;
             let passing = pass_output(outflow, output, over.clone(), drain);
             outputs.push(AbortOnDropHandle::new(tokio::spawn(passing)));
         }
-        op.step("add the command", self.add_command(container, exec_id, command, fifos)).await?;
-        let pid = op.step("start the command", self.start_command(container, exec_id)).await?;
+        let mut running = self.start_command(command, arguments).await?;
         let _stdin = match (streams.stdin, fifos.stdin.clone()) {
             (Some(input), Some(path)) => {
                 let feeding =
-                    self.clone().feed(container.clone(), exec_id.to_owned(), path, input, fifos.terminal);
+                    self.clone().feed(container.clone(), exec_id.clone(), path, input, fifos.terminal);
                 Some(AbortOnDropHandle::new(tokio::spawn(feeding)))
             }
             _ => None,
         };
         let _sizes = streams.sizes.map(|sizes| {
-            let following = self.clone().follow_sizes(container.clone(), Some(exec_id.to_owned()), sizes);
+            let following = self.clone().follow_sizes(container.clone(), Some(exec_id.clone()), sizes);
             AbortOnDropHandle::new(tokio::spawn(following))
         });
         let exit = async {
             tokio::select! {
                 biased;
-                code = self.command_ended(container, exec_id, pid) => code,
+                code = self.command_ended(command, &mut running) => code,
                 () = container.ended() => Ok(None),
             }
         };
@@ -159,10 +135,6 @@ impl Containers {
             }
         }
     }
-}
-
-fn io_failed(container: &Container, source: IoError) -> ContainerError {
-    ContainerError::Io { step: "open the command's streams", id: container.id.clone(), source }
 }
 
 async fn write_input(path: &Path, input: &mut Input) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
