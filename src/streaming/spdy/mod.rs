@@ -15,7 +15,8 @@
 //! Flow control. A conforming peer tells of itself: it sends SETTINGS or WINDOW_UPDATE. From then on windows hold in
 //! both directions, and a stream that overflows one is reset. The peer that matters most (Go's spdystream, in kubelet
 //! and kubectl) knows no windows: it would never open one that has closed, and never heeds ours. Towards such a peer
-//! only the connection slows down: while a stream of it holds a full window, nothing more is read.
+//! only the connection slows down: while a stream of it holds a full window, nothing more is read. Once it has sent more
+//! than a window allows, it is not told of windows any more.
 //!
 //! Invariants: whatever a peer sends, at most [`Limits`] is held for it, and no length that it claims is believed
 //! before the bytes are there; no byte of a stream is lost but by a reset; one stream's misuse resets that stream and

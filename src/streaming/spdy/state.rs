@@ -42,6 +42,17 @@ enum User {
     Gone,
 }
 
+/// What the peer has shown of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Windows {
+    /// Nothing yet: it is told of its windows, for it may be waiting for that.
+    Unknown,
+    /// That it knows them.
+    Heeded,
+    /// That it does not: it need not be told, and each word would cost it time.
+    Ignored,
+}
+
 /// Which of a stream's halves its user let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
@@ -85,8 +96,7 @@ pub struct State {
     streams: HashMap<StreamId, Stream>,
     /// The newest stream of the peer, 0 before the first.
     newest: u32,
-    /// Whether the peer has shown that it knows windows.
-    conforming: bool,
+    windows: Windows,
     peer_window: i64,
     send_window: i64,
     uncredited: u32,
@@ -113,7 +123,7 @@ impl State {
             limits,
             streams: HashMap::new(),
             newest: 0,
-            conforming: false,
+            windows: Windows::Unknown,
             peer_window: INITIAL_WINDOW.into(),
             send_window: INITIAL_WINDOW.into(),
             uncredited: 0,
@@ -199,7 +209,7 @@ impl State {
 
     fn data(&mut self, id: StreamId, piece: Bytes, fin: bool) {
         let length = piece.len();
-        let conforming = self.conforming;
+        let windows = self.windows;
         let Some(stream) = self.streams.get_mut(&id) else {
             if id.get() > self.newest {
                 self.say(reset(id.get(), Status::INVALID_STREAM));
@@ -212,9 +222,12 @@ impl State {
             return self.credit(length);
         }
         stream.receive_window -= length as i64;
-        if conforming && stream.receive_window < 0 && stream.reset.is_none() {
-            self.reset(id, Status::FLOW_CONTROL_ERROR);
-            return self.credit(length);
+        if stream.receive_window < 0 && stream.reset.is_none() {
+            if windows == Windows::Heeded {
+                self.reset(id, Status::FLOW_CONTROL_ERROR);
+                return self.credit(length);
+            }
+            self.windows = Windows::Ignored;
         }
         if stream.reset.is_some() || stream.reader == User::Gone {
             self.credit(length);
@@ -275,9 +288,15 @@ impl State {
     /// The peer knows windows. So that one stalled stream does not close the connection's for all, that is opened to
     /// what we hold.
     fn meet_conforming(&mut self) {
-        if !std::mem::replace(&mut self.conforming, true) {
-            let held = u32::try_from(self.limits.held).unwrap_or(u32::MAX >> 1);
-            self.say(window_update(None, held.saturating_sub(INITIAL_WINDOW).max(1)));
+        if std::mem::replace(&mut self.windows, Windows::Heeded) == Windows::Heeded {
+            return;
+        }
+        let held = u32::try_from(self.limits.held).unwrap_or(u32::MAX >> 1);
+        self.say(window_update(None, held.saturating_sub(INITIAL_WINDOW).max(1)));
+        // What it was not told while it did not seem to listen.
+        self.credit(0);
+        for id in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.credit_stream(id, 0);
         }
     }
 
@@ -291,7 +310,7 @@ impl State {
     pub fn must_pause(&self) -> bool {
         self.held > self.limits.held
             || self.out_control > MAX_CONTROL_QUEUED
-            || (self.full > 0 && !self.conforming)
+            || (self.full > 0 && self.windows != Windows::Heeded)
     }
 
     /// The next stream that waits to be accepted.
@@ -343,7 +362,7 @@ impl State {
             (None, None, Direction::Finished) => return Err(SpdyError::Closed),
             (None, None, Direction::Open) => {}
         }
-        if !self.conforming {
+        if self.windows != Windows::Heeded {
             return Ok(wanted);
         }
         let open = stream.send_window.min(self.send_window).max(0);
@@ -429,17 +448,19 @@ impl State {
 
     /// Bytes left the connection's hold: the peer may send as many again.
     fn credit(&mut self, length: usize) {
-        self.uncredited = self.uncredited.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
-        if self.uncredited >= CREDIT {
+        self.uncredited = sum(self.uncredited, length);
+        if self.uncredited >= CREDIT && self.windows != Windows::Ignored {
             let delta = std::mem::take(&mut self.uncredited);
             self.say(window_update(None, delta));
         }
     }
 
     fn credit_stream(&mut self, id: StreamId, length: usize) {
+        let told = self.windows != Windows::Ignored;
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.uncredited = stream.uncredited.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
-        if stream.uncredited >= CREDIT && stream.incoming == Direction::Open && stream.reset.is_none() {
+        stream.uncredited = sum(stream.uncredited, length);
+        let open = stream.incoming == Direction::Open && stream.reset.is_none();
+        if stream.uncredited >= CREDIT && told && open {
             let delta = std::mem::take(&mut stream.uncredited);
             stream.receive_window += i64::from(delta);
             self.say(window_update(Some(id), delta));
@@ -480,4 +501,10 @@ impl State {
     fn why_ended(&self) -> SpdyError {
         self.ended.clone().unwrap_or(SpdyError::Closed)
     }
+}
+
+/// What is not credited yet, with so much more; no more than one frame can say.
+fn sum(uncredited: u32, length: usize) -> u32 {
+    let sum = uncredited.saturating_add(u32::try_from(length).unwrap_or(u32::MAX));
+    sum.min(MAX_WINDOW as u32)
 }

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -185,6 +186,31 @@ async fn the_connections_window_opens_as_data_is_taken() {
     heard.sort_unstable();
     assert_eq!(heard.map(|(id, _)| id), [0, 1]);
     assert!(heard.iter().all(|(_, delta)| (32_768..=40_000).contains(delta)), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_ignores_windows_hears_no_more_of_them_until_it_asks() {
+    const SENT: usize = 100_000;
+    let (mut peer, _connection, _driver, mut receiver, _sender) = open(limits()).await;
+    peer.script.data(1, &[1; SENT], false).words(frame::PING, &[1]);
+    peer.say().await;
+    // All of it is there by now, more than there was room for.
+    assert_eq!(peer.hear().await, Heard::Ping(1));
+    let mut taken = 0;
+    while taken < SENT {
+        taken += receiver.chunk().await.unwrap().unwrap().len();
+    }
+    peer.script.words(frame::PING, &[3]);
+    peer.say().await;
+    assert_eq!(peer.hear().await, Heard::Ping(3));
+    peer.script.words(frame::SETTINGS, &[0]);
+    peer.say().await;
+    let mut credit = HashMap::from([(0, 64 << 10), (1, 64 << 10)]);
+    for _ in 0..3 {
+        let Heard::Window { id, delta } = peer.hear().await else { panic!("a window opens") };
+        *credit.get_mut(&id).unwrap() += delta as usize;
+    }
+    assert_eq!(credit, HashMap::from([(0, limits().held + SENT), (1, (64 << 10) + SENT)]));
 }
 
 #[tokio::test]
