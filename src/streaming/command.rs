@@ -5,12 +5,14 @@
 //! through a fifth; from version 4 on the error stream tells the outcome as JSON, before that as text. Over SPDY a
 //! client opens them, over WebSocket they are channels that are there from the beginning.
 
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -18,6 +20,7 @@ use super::spdy::{self, Status};
 use super::stream::{Receiver, Sender};
 use super::websocket::{self, Codec, Dialect, HalfClose};
 use super::work::{Command, Input, Output, Size, Streams, Wants};
+use crate::error::chain;
 
 /// How long a client may take to open its streams (contract §5).
 const OPENING: Duration = Duration::from_secs(30);
@@ -69,9 +72,7 @@ where
         Err(_) => tracing::debug!("a client did not open its streams within {OPENING:?}"),
     }
     connection.close();
-    if let Ok(Err(error)) = driver.await {
-        tracing::debug!(%error, "a streaming connection ended");
-    }
+    note("a session is over", driver.await);
 }
 
 /// The same over channels.
@@ -95,19 +96,22 @@ pub async fn serve_channels<T>(
     }
     if let Ended::Command = talk(command, version, opened, &mut driver).await {
         connection.close();
-        if let Ok(Err(error)) = driver.await {
-            tracing::debug!(%error, "a streaming connection ended");
-        }
+        note("a session is over", driver.await);
     }
 }
 
 /// Runs the command, and tells the client how it ended.
-async fn talk(command: Command, version: Version, opened: Opened, left: impl Future) -> Ended {
+async fn talk<E: Error + 'static>(
+    command: Command,
+    version: Version,
+    opened: Opened,
+    left: impl Future<Output = Result<Result<(), E>, JoinError>>,
+) -> Ended {
     let Opened { streams, mut error, _sizes } = opened;
     let outcome = tokio::select! {
         outcome = (command.run)(streams) => outcome,
-        _ = left => {
-            tracing::debug!("a client left its session");
+        why = left => {
+            note("a client left its session", why);
             return Ended::Client;
         }
     };
@@ -115,6 +119,15 @@ async fn talk(command: Command, version: Version, opened: Opened, left: impl Fut
     let _ = error.send(Bytes::from(status(version, outcome))).await;
     error.finish();
     Ended::Command
+}
+
+/// Tells of a connection's end, and of why if it was no goodbye.
+pub(super) fn note<E: Error + 'static>(what: &str, ended: Result<Result<(), E>, JoinError>) {
+    match ended {
+        Ok(Err(why)) => tracing::debug!(why = chain(&why), "{what}"),
+        // Who was broken off was broken off by us; a panic is told by its own task.
+        Ok(Ok(())) | Err(_) => tracing::debug!("{what}"),
+    }
 }
 
 impl Opened {

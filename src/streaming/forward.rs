@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::command::note;
 use super::spdy::{self, Request, Status};
 use super::stream::{Receiver, Sender};
 use super::websocket::{self, Codec, Dialect, HalfClose};
@@ -89,9 +90,7 @@ where
         }
     }
     connection.close();
-    if let Ok(Err(error)) = driver.await {
-        tracing::debug!(%error, "a port-forward's connection ended");
-    }
+    note("a port-forward is over", driver.await);
 }
 
 /// Takes a stream in; the pair, if it makes one whole.
@@ -178,15 +177,10 @@ where
     }
     tokio::select! {
         () = async { while connections.join_next().await.is_some() {} } => {}
-        _ = &mut driver => {
-            tracing::debug!("a client left its port-forward");
-            return;
-        }
+        why = &mut driver => return note("a client left its port-forward", why),
     }
     connection.close();
-    if let Ok(Err(error)) = driver.await {
-        tracing::debug!(%error, "a port-forward's connection ended");
-    }
+    note("a port-forward is over", driver.await);
 }
 
 async fn serve_port(dial: Dial, port: u16, (receiver, mut sender): (Receiver, Sender), mut error: Sender) {

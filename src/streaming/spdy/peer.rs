@@ -5,10 +5,11 @@ use flate2::{Compress, Compression, FlushCompress};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use super::frame::{self, HEAD};
+pub use super::frame::{SYN_STREAM, WINDOW_UPDATE};
 use super::headers::HeaderReader;
 
 /// A frame as it stood on the wire.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Heard {
     Reply(u32),
     Data { id: u32, bytes: Vec<u8>, fin: bool },

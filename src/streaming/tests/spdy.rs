@@ -1,11 +1,13 @@
+use std::io::Write;
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::forward::serve_spdy;
-use super::super::spdy::peer::{Heard, Peer};
+use super::super::spdy::peer::{Heard, Peer, SYN_STREAM, Script, WINDOW_UPDATE};
 use super::super::spdy::{Limits, Status};
 use super::super::work::Work;
 use super::{ask, echo, forward, server};
@@ -176,4 +178,107 @@ async fn what_a_port_said_arrives_though_it_listens_no_more() {
         }
     }
     assert_eq!(heard, ANSWER);
+}
+
+/// What was logged by this thread's tasks.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Logged {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn whoever_breaks_spdy_is_told_and_noted_and_nobody_else_suffers() {
+    let logged = Logged::default();
+    let log = logged.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(move || log.clone());
+    let _logging = tracing::subscriber::set_default(subscriber.finish());
+    let (streaming, _stop) = server().await;
+    let opened = async || {
+        let mut peer = spdy(&streaming.url(echo()).unwrap(), "v4.channel.k8s.io").await;
+        for (id, kind) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+            peer.script.syn(id, &[("streamtype", kind)]);
+        }
+        peer.say().await;
+        for id in [1, 3, 5] {
+            assert_eq!(peer.hear().await, Heard::Reply(id));
+        }
+        peer
+    };
+    let mut bystander = opened().await;
+    let reset = |id, status: Status| Heard::Reset(id, status.0);
+    let goodbye = Heard::GoAway { last: 5, status: 1 };
+    type Scripted = fn(&mut Script) -> &mut Script;
+    let cases: [(Scripted, Heard, &str); 5] = [
+        (
+            |script| script.data(3, b"", true).data(3, b"more", false),
+            reset(3, Status::STREAM_ALREADY_CLOSED),
+            "a stream is reset",
+        ),
+        (
+            // Who knows windows, and heeds ours no more than it opens its own.
+            |script| script.words(WINDOW_UPDATE, &[3, 1]).data(3, &[7; 1 << 20], false),
+            reset(3, Status::FLOW_CONTROL_ERROR),
+            "a stream is reset",
+        ),
+        (
+            |script| script.words(WINDOW_UPDATE, &[0, 0x7fff_ffff]),
+            goodbye.clone(),
+            "the connection's window leaves its range",
+        ),
+        (
+            |script| {
+                let bomb = script.block(&vec![0; 8 << 20]);
+                script.control(SYN_STREAM, 0, &[&[0, 0, 0, 7, 0, 0, 0, 0, 0, 0], &bomb[..]].concat())
+            },
+            goodbye.clone(),
+            "the peer broke SPDY",
+        ),
+        (
+            |script| {
+                script.bytes.extend([0x80, 2, 0, 1, 0, 0, 0, 0]);
+                script
+            },
+            goodbye,
+            "a control frame of another version than 3",
+        ),
+    ];
+    for (breaks, expected, noted) in cases {
+        let mut peer = opened().await;
+        logged.0.lock().unwrap().clear();
+        breaks(&mut peer.script);
+        peer.say().await;
+        // What was said before is repeated meanwhile, and streams end that the command lets go.
+        while let heard = peer.hear().await
+            && heard != expected
+        {
+            assert_ne!(heard, Heard::End, "without {expected:?}");
+        }
+        drop(peer);
+        while !logged.text().contains(noted) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let log = logged.text();
+        let line = log.lines().find(|line| line.contains(noted)).unwrap();
+        assert!(line.contains("DEBUG"), "{line}");
+        assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    }
+    bystander.script.data(3, b"still here", true);
+    bystander.say().await;
+    assert!(hear_all(&mut bystander).await.contains(&(5, b"still here".to_vec())));
 }
