@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         a_killed_container_ends_its_sessions;
     cridge only:
         many_connections_share_a_port_forward,
+        a_bad_connection_ends_alone,
         two_hundred_commands_talk_at_once,
         all_of_it_goes_over_tls_as_well,
         restarts_end_sessions_and_nothing_stays,
@@ -301,17 +302,27 @@ async fn all_of_it_goes_over_tls_as_well(t: Test) {
 
 /// A client that forwards a port of its own to the pod's 8080.
 pub async fn forwarding(node: &Node, pod: &Pod, transport: &str) -> (Child, u16) {
-    let request = cri::PortForwardRequest { pod_sandbox_id: pod.id.clone(), port: vec![8080] };
+    let (client, ports) = forwarding_all(node, pod, transport, &[8080]).await;
+    (client, ports[0])
+}
+
+/// One that forwards ports of its own to these of the pod's.
+async fn forwarding_all(node: &Node, pod: &Pod, transport: &str, inside: &[i32]) -> (Child, Vec<u16>) {
+    let request = cri::PortForwardRequest { pod_sandbox_id: pod.id.clone(), port: inside.to_vec() };
     let url = node.runtime().port_forward(request).await.unwrap().into_inner().url;
     let mut client = client(node, "forward", transport);
-    let mut client = client.args(["-insecure", &url, "8080"]).spawn().unwrap();
+    client.args(["-insecure", &url]).args(inside.iter().map(i32::to_string));
+    let mut client = client.spawn().unwrap();
     let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
-    let line = lines.next_line().await.unwrap().expect("it runs until it is ended");
-    let port = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split(' ').next());
-    let port = port.unwrap().parse().unwrap();
+    let mut ports = Vec::new();
+    for _ in inside {
+        let line = lines.next_line().await.unwrap().expect("it runs until it is ended");
+        let port = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|rest| rest.split(' ').next());
+        ports.push(port.unwrap().parse().unwrap());
+    }
     // It tells of each connection, and ends with whoever would hear it.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (client, port)
+    (client, ports)
 }
 
 async fn many_connections_share_a_port_forward(t: Test) {
@@ -330,6 +341,32 @@ async fn many_connections_share_a_port_forward(t: Test) {
         while let Some(connection) = connections.join_next().await {
             let whole = connection.unwrap();
             assert_eq!(whole, Ok(()), "{transport}");
+        }
+        assert!(client.try_wait().unwrap().is_none(), "{transport}: it goes on");
+    }
+}
+
+/// kubernetes#74551.
+async fn a_bad_connection_ends_alone(t: Test) {
+    let pod = t.pod().run().await;
+    let _echo = pod.container("echo").command(&["nc", "-llllllll", "-p", "8080", "-e", "cat"]).start().await;
+    for transport in transports() {
+        let (mut client, ports) = forwarding_all(t.node(), &pod, transport, &[8080, 9]).await;
+        until("the port is served", || async { echoed(ports[0], b"?".to_vec()).await.ok() }).await;
+        let mut bystander = TcpStream::connect(("127.0.0.1", ports[0])).await.unwrap();
+        for _ in 0..3 {
+            // Nobody listens on the one.
+            echoed(ports[1], b"?".to_vec()).await.unwrap_err();
+            // One that is reset by its client while much is on its way.
+            let mut broken = TcpStream::connect(("127.0.0.1", ports[0])).await.unwrap();
+            broken.write_all(&[7; 1 << 16]).await.unwrap();
+            broken.set_zero_linger().unwrap();
+            drop(broken);
+            bystander.write_all(b"still here").await.unwrap();
+            let mut heard = [0; 10];
+            bystander.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"still here", "{transport}");
+            echoed(ports[0], b"?".to_vec()).await.unwrap();
         }
         assert!(client.try_wait().unwrap().is_none(), "{transport}: it goes on");
     }
