@@ -142,7 +142,7 @@ impl Document {
                 let annotations = raw.annotations.unwrap_or_default();
                 Ok(Self::Manifest(Manifest { media_type, config: config.checked()?, layers, annotations }))
             }
-            (None, None, _) => Err(Flaw::MediaType { media_type }),
+            (None, None, _) => Err(Flaw::MediaType { media_type: told(&media_type) }),
             (Some(_), _, _) => Err(Flaw::Malformed {
                 what: "its manifest",
                 why: "it lists manifests and layers at once".to_owned(),
@@ -166,7 +166,7 @@ fn named(media_type: String, own: [&str; 2], other: [&str; 2]) -> Result<String,
     } else if other.contains(&media_type.as_str()) {
         Err(Flaw::Malformed {
             what: "its manifest",
-            why: format!("it is not the {media_type} that it is said to be"),
+            why: format!("it is not the {} that it is said to be", told(&media_type)),
         })
     } else {
         Ok(own[0].to_owned())
@@ -200,19 +200,19 @@ impl RawDescriptor {
 
     fn layer(self) -> Result<LayerBlob, Flaw> {
         let descriptor = self.checked()?;
-        let (media_type, digest) = (descriptor.media_type.clone(), descriptor.digest.clone());
+        let (media_type, digest) = (&descriptor.media_type, descriptor.digest.clone());
         if media_type.contains("nondistributable") || media_type.contains("rootfs.foreign") {
-            return Err(Flaw::Foreign { digest, media_type });
+            return Err(Flaw::Foreign { digest, media_type: told(media_type) });
         }
         if media_type.ends_with("+encrypted") {
-            return Err(Flaw::Encrypted { digest, media_type });
+            return Err(Flaw::Encrypted { digest, media_type: told(media_type) });
         }
         let packed = [OCI_LAYER, DOCKER_LAYER].iter().find_map(|prefix| media_type.strip_prefix(prefix));
         let compression = match packed {
             Some("") => Compression::None,
             Some("+gzip" | ".gzip") => Compression::Gzip,
             Some("+zstd" | ".zstd") => Compression::Zstd,
-            _ => return Err(Flaw::LayerType { digest, media_type }),
+            _ => return Err(Flaw::LayerType { digest, media_type: told(media_type) }),
         };
         Ok(LayerBlob { descriptor, compression })
     }
@@ -243,7 +243,7 @@ impl ImageConfiguration {
     pub fn parse(bytes: &[u8]) -> Result<Self, Flaw> {
         let raw: RawConfiguration = read("its config", bytes)?;
         if raw.rootfs.kind != "layers" {
-            let why = format!("its rootfs is of type {:?}, not layers", raw.rootfs.kind);
+            let why = format!("its rootfs is of type {:?}, not layers", told(&raw.rootfs.kind));
             return Err(Flaw::Malformed { what: "its config", why });
         }
         let diff_ids = raw.rootfs.diff_ids.unwrap_or_default();
@@ -270,16 +270,22 @@ fn digest(text: &str) -> Result<Digest, Flaw> {
     let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     match text.split_once(':') {
         Some(("sha256", hex)) if hex.len() == 64 && hex.bytes().all(lower_hex) => Ok(Digest::new(text)),
-        Some(("sha384" | "sha512", _)) => Err(Flaw::Algorithm { digest: text.chars().take(140).collect() }),
+        Some(("sha384" | "sha512", _)) => Err(Flaw::Algorithm { digest: told(text) }),
         _ => {
-            let why = format!("{:?} is no digest", text.chars().take(140).collect::<String>());
+            let why = format!("{:?} is no digest", told(text));
             Err(Flaw::Malformed { what: "a descriptor", why })
         }
     }
 }
 
 fn read<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Flaw> {
-    serde_json::from_slice(bytes).map_err(|error| Flaw::Malformed { what, why: error.to_string() })
+    serde_json::from_slice(bytes).map_err(|error| Flaw::Malformed { what, why: told(&error.to_string()) })
+}
+
+/// What of a document's words its errors repeat: they may be as long as it is.
+fn told(text: &str) -> String {
+    const MAX: usize = 140;
+    text.chars().take(MAX).collect()
 }
 
 #[cfg(test)]

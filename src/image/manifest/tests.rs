@@ -149,3 +149,21 @@ proptest! {
         let _ = Document::parse("", manifest.as_bytes());
     }
 }
+
+#[test]
+fn of_a_long_text_little_is_repeated() {
+    let long = "x".repeat(1 << 20);
+    let config = json!({"rootfs": {"type": long}}).to_string();
+    let flaws = [
+        parse(&json!({"mediaType": long})).expect_err("no kind"),
+        parse(&json!({"schemaVersion": long})).expect_err("no number"),
+        parse(&json!({"config": {"digest": long, "size": 1}})).expect_err("no digest"),
+        parse(&layer(&long)).expect_err("no layer"),
+        parse(&layer(&format!("{long}nondistributable"))).expect_err("elsewhere"),
+        parse(&layer(&format!("{long}+encrypted"))).expect_err("encrypted"),
+        ImageConfiguration::parse(config.as_bytes()).expect_err("no layers"),
+    ];
+    for flaw in flaws {
+        assert!(flaw.to_string().len() < 1000, "{} bytes", flaw.to_string().len());
+    }
+}
