@@ -2,34 +2,42 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::LinuxError;
 
-/// Opens `path` as a process would that has `root` for its root. `None` where it is not there.
+/// Opens `path` as a process would that has `root` for its root. `None` where it is not there, and where anything but a
+/// mere path is asked of what is neither a plain file nor a folder: a FIFO would have its opener wait, and to open a
+/// device may do something by itself.
 pub fn open(root: &Path, path: &Path, flags: OFlags) -> Result<Option<OwnedFd>, LinuxError> {
     let failed = |error: Errno| LinuxError::Call {
         action: "open",
         object: format!("{} in {}", path.display(), root.display()),
         source: error.into(),
     };
-    let directory = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
-    let root = rustix::fs::open(root, directory, Mode::empty()).map_err(failed)?;
+    let mere_path = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, mere_path | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-    // A FIFO or terminal of the image must not hold the opener up; openat2 refuses both flags for a mere path.
-    let harmless =
-        if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
-    let flags = flags | harmless | OFlags::CLOEXEC;
-    match rustix::fs::openat2(&root, relative, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(error) => Err(failed(error)),
+    let first = mere_path | (flags & OFlags::DIRECTORY);
+    let found = match rustix::fs::openat2(&root, relative, first, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Ok(found) => found,
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if flags.contains(OFlags::PATH) {
+        return Ok(Some(found));
     }
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&found).map_err(failed)?.st_mode);
+    if !matches!(kind, FileType::RegularFile | FileType::Directory) {
+        return Ok(None);
+    }
+    let opened = format!("/proc/self/fd/{}", found.as_raw_fd());
+    rustix::fs::open(opened, flags | OFlags::CLOEXEC, Mode::empty()).map(Some).map_err(failed)
 }
 
 /// The text of a file in the root, bytes that are not UTF-8 replaced; `None` where it is not there or no plain file.
@@ -59,6 +67,8 @@ pub fn read_text(root: &Path, path: &Path, limit: u64) -> Result<Option<String>,
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use rustix::fs::CWD;
+
     use super::*;
 
     #[test]
@@ -83,6 +93,22 @@ mod tests {
         assert!(open("sub").is_some());
         assert!(open("/").is_some());
         assert!(open("other").is_none());
+    }
+
+    #[test]
+    fn neither_a_device_nor_a_fifo_is_opened() {
+        crate::linux::require_root();
+        let root = tempfile::tempdir().unwrap();
+        let make = |name: &str, kind, device| {
+            let path = root.path().join(name);
+            rustix::fs::mknodat(CWD, path, kind, Mode::RUSR, device).unwrap();
+        };
+        // Of no driver: to open it is an error, where the watchdog's would have the node restart.
+        make("passwd", FileType::CharacterDevice, rustix::fs::makedev(240, 240));
+        make("group", FileType::Fifo, 0);
+        for name in ["passwd", "group"] {
+            assert_eq!(read_text(root.path(), Path::new(name), 10).unwrap(), None, "{name}");
+        }
     }
 
     #[test]
