@@ -12,6 +12,8 @@ pub mod error;
 pub mod events;
 pub mod field;
 pub mod fsck;
+#[cfg(test)]
+mod fuzz;
 pub mod id;
 pub mod image;
 pub mod io;

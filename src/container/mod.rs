@@ -36,6 +36,8 @@ mod dumps;
 mod error;
 mod exec;
 mod exit;
+#[cfg(test)]
+mod fuzz;
 mod hold;
 mod layer;
 mod leftover;

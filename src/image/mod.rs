@@ -11,6 +11,8 @@ mod blob;
 mod error;
 mod fetch;
 mod flight;
+#[cfg(test)]
+mod fuzz;
 mod index;
 mod lease;
 mod manifest;

@@ -10,6 +10,8 @@ pub mod device;
 pub mod error;
 pub mod fdstore;
 pub mod file;
+#[cfg(test)]
+mod fuzz;
 pub mod idmap;
 mod link;
 pub mod lock;

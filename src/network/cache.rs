@@ -150,7 +150,7 @@ pub(super) fn of_container(cache_dir: &Path, container_id: &str) -> Result<Cache
     Ok(cached)
 }
 
-fn parse(bytes: &[u8]) -> Result<(Entry, NetworkList), String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<(Entry, NetworkList), String> {
     let entry: Entry = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if entry.kind != KIND {
         return Err(format!("kind is {:?}, not {KIND:?}", entry.kind));

@@ -14,6 +14,8 @@ mod chain;
 mod conflist;
 mod error;
 mod folder;
+#[cfg(test)]
+mod fuzz;
 mod generate;
 mod plugin;
 mod pod;

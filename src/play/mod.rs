@@ -8,6 +8,8 @@ mod container;
 mod error;
 mod expand;
 mod fields;
+#[cfg(test)]
+mod fuzz;
 mod logs;
 mod manifest;
 mod node;

@@ -81,7 +81,7 @@ struct Coded {
     message: Option<String>,
 }
 
-fn message(body: &[u8]) -> Option<String> {
+pub(super) fn message(body: &[u8]) -> Option<String> {
     let text = |value: Option<serde_json::Value>| value.and_then(|value| value.as_str().map(str::to_owned));
     let join = |parts: [Option<String>; 2]| {
         let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
@@ -101,7 +101,7 @@ fn message(body: &[u8]) -> Option<String> {
 }
 
 /// One bounded line without control characters, and without the queries and credentials of its URLs.
-fn presentable(text: &str) -> String {
+pub(super) fn presentable(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = words.map(without_query).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(MESSAGE_MAX) {

@@ -11,6 +11,8 @@ mod credentials;
 mod error;
 mod exchange;
 mod explain;
+#[cfg(test)]
+mod fuzz;
 mod hosts;
 mod hosts_file;
 mod proxy;

@@ -12,6 +12,8 @@ mod container;
 mod devices;
 mod error;
 mod field;
+#[cfg(test)]
+mod fuzz;
 mod glob;
 mod labels;
 mod lsm;

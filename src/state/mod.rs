@@ -2,6 +2,8 @@
 //! adoption and rollback need no conversion (contract §2).
 
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod index;
 mod json;
 mod making;

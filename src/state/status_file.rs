@@ -60,11 +60,11 @@ impl ContainerStatusFile {
         .map_err(failed("write", path))
     }
 
-    fn to_json(&self) -> Vec<u8> {
+    pub(super) fn to_json(&self) -> Vec<u8> {
         json::encode(&Versioned { version: json::VERSION, status: self })
     }
 
-    fn from_json(bytes: &[u8], path: &Path) -> Result<Self, StateError> {
+    pub(super) fn from_json(bytes: &[u8], path: &Path) -> Result<Self, StateError> {
         let versioned: Versioned<String, Self> = json::decode(bytes, || path.display().to_string())?;
         Ok(versioned.status)
     }

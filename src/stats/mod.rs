@@ -16,6 +16,8 @@ mod cgroup;
 mod detail;
 mod disk;
 mod foreign;
+#[cfg(test)]
+mod fuzz;
 mod measure;
 mod metric;
 mod metrics;

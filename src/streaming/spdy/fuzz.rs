@@ -5,7 +5,7 @@ use super::codec::Decoder;
 use super::frame::Frame;
 use super::headers::HeaderReader;
 use super::state::State;
-use crate::streaming::tests::fuzz::fuzz;
+use crate::fuzz::fuzz;
 
 fn limits() -> Limits {
     Limits { streams: 8, header_bytes: 2048, window: 4096, held: 64 << 10, ..Limits::default() }

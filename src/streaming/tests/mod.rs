@@ -10,7 +10,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::*;
 use crate::config::{StreamingConfig, StreamingTls};
 
-pub mod fuzz;
 mod refusals;
 mod spdy;
 mod tls;

@@ -1,5 +1,5 @@
 use super::tests::heard;
-use crate::streaming::tests::fuzz::fuzz;
+use crate::fuzz::fuzz;
 
 #[test]
 fn no_messages_do_harm_however_they_are_split() {

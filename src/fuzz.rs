@@ -1,6 +1,7 @@
-//! Hostile bytes: a kept corpus (tests/corpus), and what becomes of it by chance, for `CRIDGE_FUZZ_SECONDS` (1 unless
-//! told; `hack/test fuzz` takes a minute). Without a compiler's help in finding new paths, which stable Rust does not
-//! give: what that costs in depth, seeds that reach every kind of frame make up for.
+//! Hostile bytes for every parser of what comes from outside: a kept corpus (tests/corpus), and what becomes of it by
+//! chance, for `CRIDGE_FUZZ_SECONDS` (1 unless told; `hack/test fuzz` takes some more, `hack/soak fuzz` a long time).
+//! Without a compiler's help in finding new paths, which stable Rust does not give: what that costs in depth, seeds that
+//! reach every kind of input make up for. The targets are in files of this name, beside their parsers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,10 @@ use rand::prelude::*;
 
 /// Bytes of an input, at most: longer ones find nothing that shorter ones do not.
 const MAX_INPUT: usize = 64 << 10;
+
+/// What formats of text are made of, and what tells their readers apart.
+const WORDS: &str = "\" { } [ ] , : = / .. /../ \\u0000 \0 \n % @ # * ' null true {} [] \"\" -1 1e999 \
+                     18446744073709551616 sha256: \u{2028} \u{202e} ß";
 
 /// Gives a target the corpus in `folder`, whole and in pieces, and then all that chance makes of it. An input that a
 /// target panics on is kept there.
@@ -41,6 +46,11 @@ pub fn fuzz(folder: &str, target: impl Fn(&[u8], &[usize])) {
     println!("{}: {runs} runs", folder.display());
 }
 
+/// The same for what is read as text: bytes that are none are replaced first, as its readers have it.
+pub fn fuzz_text(folder: &str, target: impl Fn(&str)) {
+    fuzz(folder, |input, _| target(&String::from_utf8_lossy(input)));
+}
+
 fn carry_out(folder: &Path, target: &impl Fn(&[u8], &[usize]), input: &[u8], pieces: &[usize]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(input, pieces))) {
         let file: PathBuf = folder.join(format!("found-{:016x}", rand::random::<u64>()));
@@ -54,7 +64,7 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], chance: &mut impl Rng) {
     const TELLING: [u8; 10] = [0, 1, 2, 3, 0x7e, 0x7f, 0x80, 0xf0, 0xfe, 0xff];
     let at = chance.random_range(0..=input.len());
     let until = (at + chance.random_range(1..16)).min(input.len());
-    match chance.random_range(0..7) {
+    match chance.random_range(0..9) {
         0 if at < input.len() => input[at] ^= 1 << chance.random_range(0..8),
         1 if at < input.len() => input[at] = *TELLING.choose(chance).unwrap(),
         2 if at < input.len() => {
@@ -68,6 +78,10 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], chance: &mut impl Rng) {
         5 => {
             let noise: Vec<u8> = (0..chance.random_range(1..9)).map(|_| chance.random()).collect();
             input.splice(at..at, noise);
+        }
+        6 | 7 => {
+            let word = WORDS.split(' ').choose(chance).unwrap();
+            input.splice(at..at, word.bytes());
         }
         _ => {
             let other = seeds.choose(chance).unwrap();
