@@ -21,6 +21,7 @@ mod harness;
 mod image_volumes;
 mod images;
 mod lists;
+mod load;
 mod logs;
 mod namespaces;
 mod play;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         streaming::cases(),
         sessions::cases(),
         soak::cases(),
+        load::cases(),
         logs::cases(),
         images::cases(),
         image_volumes::cases(),

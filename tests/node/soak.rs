@@ -36,19 +36,6 @@ const BLOCK: usize = 64 << 10;
 /// How long a reader pauses at most, some ten times on its way.
 const STALL: Duration = Duration::from_secs(3);
 
-/// Bytes of memory that the server holds.
-fn resident(node: &Node) -> u64 {
-    let pid = node.server_pid().expect("it runs");
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
-fn descriptors(node: &Node) -> usize {
-    let pid = node.server_pid().expect("it runs");
-    std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
-}
-
 /// What the server holds at most while something is done.
 async fn most_held(node: &Node, work: impl Future<Output = ()>) -> u64 {
     tokio::pin!(work);
@@ -56,7 +43,7 @@ async fn most_held(node: &Node, work: impl Future<Output = ()>) -> u64 {
     loop {
         tokio::select! {
             () = &mut work => return most,
-            () = tokio::time::sleep(Duration::from_millis(100)) => most = most.max(resident(node)),
+            () = tokio::time::sleep(Duration::from_millis(100)) => most = most.max(node.resident()),
         }
     }
 }
@@ -67,7 +54,7 @@ async fn a_gigabyte_through_a_command_takes_no_memory(t: Test) {
     for transport in transports() {
         // Whatever it takes once is taken.
         crowd(&node, transport, &app, 1, &[]).await;
-        let idle = resident(&node);
+        let idle = node.resident();
         let (size, stall) = (GIGABYTE.to_string(), format!("{}s", STALL.as_secs()));
         let options = ["-bytes", &size, "-stall", &stall];
         let most = most_held(&node, crowd(&node, transport, &app, 1, &options)).await;
@@ -83,7 +70,7 @@ async fn a_gigabyte_through_a_port_takes_no_memory(t: Test) {
     for transport in transports() {
         let (_client, port) = forwarding(&node, &pod, transport).await;
         until("the port is served", || async { (repeated(port, 0..1).await == 1).then_some(()) }).await;
-        let idle = resident(&node);
+        let idle = node.resident();
         let blocks = GIGABYTE / BLOCK as u64;
         let most = most_held(&node, async { assert_eq!(repeated(port, 0..blocks).await, blocks) }).await;
         eprintln!("{transport}: {idle} bytes before, {most} at most");
@@ -146,14 +133,14 @@ async fn a_thousand_sessions_leave_nothing(t: Test) {
         let heard = (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code());
         assert_eq!(heard, (format!("said {n}"), Some(code as i32)), "{transport}");
         if n == 100 {
-            held = Some((resident(&node), descriptors(&node)));
+            held = Some((node.resident(), node.descriptors()));
         }
     }
     nothing_is_left(&node, &app, &before).await;
     let (memory, descriptors_held) = held.unwrap();
-    until("connections are closed", || async { (descriptors(&node) <= descriptors_held).then_some(()) })
+    until("connections are closed", || async { (node.descriptors() <= descriptors_held).then_some(()) })
         .await;
-    let grown = resident(&node).saturating_sub(memory);
+    let grown = node.resident().saturating_sub(memory);
     eprintln!("{grown} bytes more after 900 sessions");
     assert!(grown < PER_STREAM, "{grown} bytes more after 900 sessions");
 }

@@ -12,6 +12,7 @@ mod pod;
 mod points;
 mod record;
 mod trial;
+mod usage;
 mod wait;
 
 pub use client::{assert_field, code_of, request};
@@ -22,6 +23,7 @@ pub use node::{Criu, Node, NodeOptions, Server};
 pub use pod::{Pod, PodBuilder};
 pub use points::Points;
 pub use trial::{Case, Kind, Test, on_cridge, release_trials, text_of};
+pub use usage::Usage;
 pub use wait::until;
 
 /// The image of nearly all containers: a busybox with pgrep and ipcs.
