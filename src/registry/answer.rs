@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
-use super::credentials::Credentials;
+use super::credentials::{Credentials, SCRUBBED_MIN};
 use super::error::Cause;
 
 /// To wait for the whole of a small answer; a manifest at its limit needs 35 kB/s.
@@ -36,23 +36,43 @@ pub(super) async fn read(mut response: Response, limit: usize) -> Result<Option<
     tokio::time::timeout(WHOLE_TIMEOUT, read).await.unwrap_or(Err(slow))
 }
 
+/// What a server was told in confidence, and its words may repeat.
+#[derive(Clone, Copy)]
+pub(super) struct Confided<'a> {
+    pub credentials: &'a Credentials,
+    /// Those that it alone got to see.
+    pub headers: &'a HeaderMap,
+}
+
+impl Confided<'_> {
+    /// A server's words without it.
+    fn scrub(&self, text: &str) -> String {
+        let text = self.credentials.scrub(text);
+        self.headers.iter().fold(text, |text, (name, value)| {
+            let value = value.to_str().unwrap_or_default();
+            // A scheme stands before what is confided.
+            let secret = if name == AUTHORIZATION { value.split_once(' ') } else { None };
+            let secret = secret.map_or(value, |(_, secret)| secret);
+            if secret.len() < SCRUBBED_MIN { text } else { text.replace(secret, "***") }
+        })
+    }
+}
+
 /// The failure that a response tells of.
-pub(super) async fn failure(response: Response, credentials: &Credentials) -> Cause {
+pub(super) async fn failure(response: Response, confided: Confided<'_>) -> Cause {
     let (status, retry_after) = (response.status(), retry_after(response.headers()));
-    Cause::Status { status, message: explanation(response, credentials).await, retry_after }
+    Cause::Status { status, message: explanation(response, confided).await, retry_after }
 }
 
 /// A refusal, with what may be done about it.
-pub(super) async fn denial(response: Response, credentials: &Credentials, advice: &'static str) -> Cause {
+pub(super) async fn denial(response: Response, confided: Confided<'_>, advice: &'static str) -> Cause {
     let status = response.status();
-    Cause::Denied { status, message: explanation(response, credentials).await, advice }
+    Cause::Denied { status, message: explanation(response, confided).await, advice }
 }
 
-async fn explanation(response: Response, credentials: &Credentials) -> Option<String> {
+async fn explanation(response: Response, confided: Confided<'_>) -> Option<String> {
     let body = read(response, EXPLANATION_MAX).await.ok().flatten()?;
-    message(&body)
-        .map(|message| presentable(&credentials.scrub(&message)))
-        .filter(|message| !message.is_empty())
+    message(&body).map(|message| presentable(&confided.scrub(&message))).filter(|message| !message.is_empty())
 }
 
 /// Seconds only: a date would need this clock to be the server's.
@@ -146,6 +166,18 @@ mod tests {
         for nothing in ["<html>", "{", "{}", r#"{"errors":[]}"#, r#"{"errors":7}"#] {
             told(nothing, None);
         }
+    }
+
+    #[test]
+    fn what_was_confided_is_not_repeated() {
+        let headers = [("authorization", "Bearer a-token"), ("x-meta", "of the operator"), ("x-short", "is")];
+        let headers: HeaderMap = headers
+            .into_iter()
+            .map(|(name, value)| (name.parse().unwrap(), reqwest::header::HeaderValue::from_static(value)))
+            .collect();
+        let credentials = Credentials::default();
+        let confided = Confided { credentials: &credentials, headers: &headers };
+        assert_eq!(confided.scrub("a-token of the operator is no good"), "*** *** is no good");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Response, Url};
 use serde::Deserialize;
 
-use super::answer::{self, knows_no_forms};
+use super::answer::{self, Confided, knows_no_forms};
 use super::challenge::Challenge;
 use super::credentials::{Credentials, Fingerprint, Secret, authorization, basic};
 use super::error::{Cause, shown};
@@ -206,7 +206,7 @@ async fn by_request(
 
 async fn issued(response: Response, credentials: &Credentials) -> Result<Issued, Cause> {
     if !response.status().is_success() {
-        return Err(answer::failure(response, credentials).await);
+        return Err(answer::failure(response, Confided { credentials, headers: &HeaderMap::new() }).await);
     }
     let body = answer::read(response, TOKEN_MAX).await?;
     let issued = body.and_then(|body| serde_json::from_slice(&body).ok());

@@ -20,7 +20,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Shorter secrets are not looked for in a registry's words: they would blot out innocent ones.
-const SCRUBBED_MIN: usize = 4;
+pub(super) const SCRUBBED_MIN: usize = 4;
 
 /// Credentials of one pull. Its Debug tells nothing.
 #[derive(Clone, Default)]

@@ -6,7 +6,7 @@ use rand::RngExt as _;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RANGE};
 use reqwest::{Response, StatusCode, Url};
 
-use super::answer;
+use super::answer::{self, Confided};
 use super::auth::{Authorizer, Party};
 use super::challenge::Challenge;
 use super::credentials::Credentials;
@@ -114,21 +114,22 @@ impl Exchange<'_> {
         let party = Party { link, host, base, repository, credentials };
         let url = url(base, host.role, question);
         let shown_first = self.authorizer.known(&party);
-        let headers = |authorization| self.private(host, authorization);
+        let mut private = self.private(host, shown_first.as_ref());
         let public = question.headers();
-        let (mut at, mut response) = link.get(&url, &public, &headers(shown_first.as_ref())).await?;
+        let (mut at, mut response) = link.get(&url, &public, &private).await?;
         // Only the host itself may ask who we are, not whom it sent us to.
         if response.status() == StatusCode::UNAUTHORIZED && may_see(&at, &url) {
             let challenge = Challenge::of(response.headers());
-            let Some(challenge) = challenge else { return Err(denial(response, &party).await) };
+            let Some(challenge) = challenge else { return Err(denial(response, &party, &private).await) };
             let answered = self.authorizer.answer(&party, challenge, shown_first.as_ref()).await?;
-            let Some(answered) = answered else { return Err(denial(response, &party).await) };
-            (at, response) = link.get(&url, &public, &headers(Some(&answered))).await?;
+            let Some(answered) = answered else { return Err(denial(response, &party, &private).await) };
+            private = self.private(host, Some(&answered));
+            (at, response) = link.get(&url, &public, &private).await?;
         }
         let cause = match response.status().as_u16() {
             200 | 206 => return Ok(response),
-            401 | 403 if may_see(&at, &url) => denial(response, &party).await,
-            _ => answer::failure(response, credentials).await,
+            401 | 403 if may_see(&at, &url) => denial(response, &party, &private).await,
+            _ => answer::failure(response, Confided { credentials, headers: &private }).await,
         };
         Err(redirected(&url, &at, cause))
     }
@@ -137,7 +138,9 @@ impl Exchange<'_> {
     fn private(&self, host: &Host, authorization: Option<&HeaderValue>) -> HeaderMap {
         let given = host.headers.iter().chain(self.headers).cloned();
         let mut headers = HeaderMap::new();
-        for (name, value) in given {
+        for (name, mut value) in given {
+            // Not printed by whoever prints requests.
+            value.set_sensitive(true);
             headers.append(name, value);
         }
         if let Some(authorization) = authorization {
@@ -166,14 +169,14 @@ fn url(base: &Url, role: Role, question: &Question<'_>) -> Url {
     url
 }
 
-async fn denial(response: Response, party: &Party<'_>) -> Cause {
+async fn denial(response: Response, party: &Party<'_>, headers: &HeaderMap) -> Cause {
     let given = party.credentials.is_some();
     let advice = match (given, party.credentials.for_host(party.host).is_some()) {
         (false, _) => "no credentials were given: it needs a pull secret, or is not there",
         (true, false) => "the credentials given are for another server_address",
         (true, true) => "the credentials given are wrong, or do not allow this pull",
     };
-    answer::denial(response, party.credentials, advice).await
+    answer::denial(response, Confided { credentials: party.credentials, headers }, advice).await
 }
 
 /// Doubled each time, and spread, so that nodes do not come back all at once.

@@ -28,6 +28,7 @@ mod play;
 mod pod;
 mod pod_checkpoint;
 mod restart;
+mod secrets;
 mod security;
 mod serve;
 mod sessions;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         checkpoint::cases(),
         pod_checkpoint::cases(),
         security::cases(),
+        secrets::cases(),
         devices::cases(),
         exec::cases(),
         streaming::cases(),

@@ -50,6 +50,11 @@ impl Lab {
         })
     }
 
+    /// Where the registry listens on loopback.
+    pub fn registry_port(&self) -> u16 {
+        self.up().port
+    }
+
     fn registry_dir(&self) -> PathBuf {
         self.dir.path().join("registry")
     }

@@ -29,6 +29,10 @@ pub struct NodeOptions {
     pub criu: Criu,
     /// runc 1.1 in place of 1.5.
     pub old_runc: bool,
+    /// The server is started with all permissions for the files that it makes, and core dumps allowed.
+    pub careless: bool,
+    /// What the server logs, in place of the usual.
+    pub log_level: Option<&'static str>,
     /// The server is a service of a manager that has a store of file descriptors.
     pub fd_store: bool,
     /// cridge works in the places of the built-in plugin, and the two take turns ([`Node::hand_over`]): who is first.
@@ -64,6 +68,8 @@ pub struct Node {
     has_points: bool,
     criu: Criu,
     old_runc: bool,
+    careless: bool,
+    log_level: &'static str,
     manager: Option<Manager>,
     /// Whether cridge and the plugin have the same folders.
     shared: bool,
@@ -92,6 +98,8 @@ impl Node {
             server: Mutex::new(None),
             manager: options.fd_store.then(|| Manager::new(&dir)),
             has_points: options.points,
+            careless: options.careless,
+            log_level: options.log_level.unwrap_or("info,cridge=debug"),
             criu: options.criu,
             old_runc: options.old_runc,
             shared: options.first.is_some(),
@@ -223,17 +231,15 @@ impl Node {
         let cridge = env!("CARGO_BIN_EXE_cridge");
         let mut command =
             self.manager.as_ref().map_or_else(|| Command::new(cridge), |manager| manager.starts(cridge));
+        if self.careless {
+            command = Command::new("sh");
+            command.args(["-c", "umask 0; ulimit -c unlimited; exec \"$0\" \"$@\"", cridge]);
+        }
         if self.has_points {
             command.env("CRIDGE_POINTS", &self.points().folder);
         }
         let child = command
-            .args([
-                "serve",
-                "--config",
-                text(&self.dir.join("cridge.toml")),
-                "--log-level",
-                "info,cridge=debug",
-            ])
+            .args(["serve", "--config", text(&self.dir.join("cridge.toml")), "--log-level", self.log_level])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
