@@ -1,12 +1,31 @@
-//! Filters of the list calls: every given part must match. An id may be a prefix.
+//! Filters of the list calls: every given part must match.
+//!
+//! An id may be the beginning of one, as it may be elsewhere: one that fits several is nobody's, and lists nothing (as
+//! with the plugin).
 
 use std::collections::HashMap;
 
+use crate::container::Containers;
 use crate::proto::cri;
+use crate::sandbox::Sandboxes;
 
-/// Whether the id, or its beginning, is the one asked for; an empty one asks for all.
+/// Has a filter's id be the whole one of the pod that it stands for, if it does.
+pub(super) fn whole_pod_id(sandboxes: &Sandboxes, wanted: &mut String) {
+    if let Ok(found) = sandboxes.find(wanted) {
+        *wanted = found.id.to_string();
+    }
+}
+
+/// Likewise of the container.
+pub(super) fn whole_container_id(containers: &Containers, wanted: &mut String) {
+    if let Ok(found) = containers.find(wanted) {
+        *wanted = found.id.to_string();
+    }
+}
+
+/// Whether the id is the one asked for; an empty one asks for all.
 fn id_matches(id: &str, wanted: &str) -> bool {
-    id.starts_with(wanted)
+    wanted.is_empty() || id == wanted
 }
 
 fn labels_match(labels: &HashMap<String, String>, wanted: &HashMap<String, String>) -> bool {
@@ -68,8 +87,8 @@ mod tests {
             container(&row, &filter)
         };
         assert!(filter(|_| ()));
-        assert!(filter(|f| f.id = "abc".into()));
-        assert!(!filter(|f| f.id = "bcd".into()));
+        assert!(filter(|f| f.id = "abcdef".into()));
+        assert!(!filter(|f| f.id = "abc".into()), "it would have become a whole one");
         assert!(filter(|f| f.pod_sandbox_id = "123456".into()));
         assert!(!filter(|f| f.pod_sandbox_id = "9".into()));
         assert!(filter(|f| f.state = Some(cri::ContainerStateValue { state: 1 })));
@@ -89,16 +108,16 @@ mod tests {
             pod_sandbox_id: pod.into(),
             label_selector: HashMap::from([("app".into(), app.into())]),
         };
-        assert!(container_stats("abc", "123", &labels, &of("ab", "123", "web")));
+        assert!(container_stats("abc", "123", &labels, &of("abc", "123", "web")));
         assert!(container_stats("abc", "123", &labels, &Default::default()));
-        for other in [of("bc", "123", "web"), of("ab", "2", "web"), of("ab", "1", "db")] {
+        for other in [of("ab", "123", "web"), of("abc", "1", "web"), of("abc", "123", "db")] {
             assert!(!container_stats("abc", "123", &labels, &other), "{other:?}");
         }
         let of = |id: &str, app: &str| cri::PodSandboxStatsFilter {
             id: id.into(),
             label_selector: HashMap::from([("app".into(), app.into())]),
         };
-        assert!(pod_stats("123", &labels, &of("1", "web")));
-        assert!(!pod_stats("123", &labels, &of("2", "web")) && !pod_stats("123", &labels, &of("1", "db")));
+        assert!(pod_stats("123", &labels, &of("123", "web")));
+        assert!(!pod_stats("123", &labels, &of("1", "web")) && !pod_stats("123", &labels, &of("123", "db")));
     }
 }

@@ -11,7 +11,8 @@ use crate::sandbox::Sandboxes;
 
 /// Pods that match.
 pub(super) fn pods(sandboxes: &Sandboxes, wanted: Option<cri::PodSandboxFilter>) -> Vec<cri::PodSandbox> {
-    let wanted = wanted.unwrap_or_default();
+    let mut wanted = wanted.unwrap_or_default();
+    filter::whole_pod_id(sandboxes, &mut wanted.id);
     let mut items = Vec::new();
     for sandbox in sandboxes.all() {
         let row = convert::sandbox_row(&sandbox);
@@ -29,7 +30,9 @@ pub(super) fn containers(
     images: &Images,
     wanted: Option<cri::ContainerFilter>,
 ) -> Vec<cri::Container> {
-    let wanted = wanted.unwrap_or_default();
+    let mut wanted = wanted.unwrap_or_default();
+    filter::whole_container_id(containers, &mut wanted.id);
+    filter::whole_pod_id(containers.sandboxes(), &mut wanted.pod_sandbox_id);
     let mut items = Vec::new();
     for container in containers.all() {
         let row = convert::container_row(&container, images);

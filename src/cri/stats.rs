@@ -27,7 +27,9 @@ pub(super) async fn containers(
     containers: &Containers,
     wanted: Option<cri::ContainerStatsFilter>,
 ) -> Result<Vec<cri::ContainerStats>, Status> {
-    let wanted = wanted.unwrap_or_default();
+    let mut wanted = wanted.unwrap_or_default();
+    filter::whole_container_id(containers, &mut wanted.id);
+    filter::whole_pod_id(containers.sandboxes(), &mut wanted.pod_sandbox_id);
     let mut found = containers.all();
     found.retain(|container| {
         let facts = container.facts();
@@ -64,7 +66,8 @@ pub(super) async fn pods(
     containers: &Containers,
     wanted: Option<cri::PodSandboxStatsFilter>,
 ) -> Result<Vec<cri::PodSandboxStats>, Status> {
-    let wanted = wanted.unwrap_or_default();
+    let mut wanted = wanted.unwrap_or_default();
+    filter::whole_pod_id(containers.sandboxes(), &mut wanted.id);
     let mut found = containers.sandboxes().all();
     found.retain(|sandbox| {
         let labels = &sandbox.facts().metadata.config.labels;
