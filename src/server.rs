@@ -50,11 +50,9 @@ pub async fn run(mut config: Config, inherited: Inherited) -> Result<()> {
     let selinux = SeLinux::load(&config.runtime)?;
     config.settle_cgroup_driver(cgroup_driver_of_node());
     let config = Arc::new(config);
-    std::fs::create_dir_all(&config.root)
-        .with_context(|| format!("cannot make {}", config.root.display()))?;
-    std::fs::create_dir_all(&config.state)
-        .with_context(|| format!("cannot make {}", config.state.display()))?;
-    std::fs::set_permissions(&config.state, std::fs::Permissions::from_mode(0o700))?;
+    for folder in [&config.root, &config.state] {
+        own_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
     let _only_one = claim(&config)?;
     let containerd = Containerd::new(&config.containerd.socket, &config.containerd.namespace);
     first_contact(&containerd, &config).await?;
@@ -198,6 +196,12 @@ fn cgroup_driver_of_node() -> CgroupDriver {
         (true, CgroupMode::Unified) => CgroupDriver::Systemd,
         _ => CgroupDriver::Cgroupfs,
     }
+}
+
+/// A folder that root alone may enter: there are files of images in it, with modes of the images' choice.
+fn own_folder(path: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
 }
 
 /// Two daemons on one state would both own every pod.

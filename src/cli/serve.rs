@@ -9,10 +9,12 @@ use tracing_subscriber::EnvFilter;
 use super::args::ConfigArgs;
 use crate::config::{LogConfig, LogFormat};
 use crate::linux::fdstore::Inherited;
+use crate::linux::process;
 use crate::server;
 
 /// Serves until a signal ends it.
 pub async fn run(args: ConfigArgs, inherited: Inherited) -> anyhow::Result<ExitCode> {
+    process::keep_to_itself()?;
     let loaded = args.load()?;
     start_log(&loaded.config.log)?;
     for mistake in &loaded.unknown {

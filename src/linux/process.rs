@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::fs::Mode;
+use rustix::process::{DumpableBehavior, Pid, Signal, kill_process};
 
 use super::LinuxError;
 
@@ -24,6 +25,15 @@ fn version_of(release: &str) -> (u32, u32) {
 /// The node's name (uname's nodename).
 pub fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Has this process keep to itself what is in its memory, secrets among it: no core of it is dumped, wherever the node
+/// has them go. And has what it makes get the modes that are asked for, whatever it was started with: a pod's hosts file
+/// is there for the pod's users to read, and nothing for others to write.
+pub fn keep_to_itself() -> Result<(), LinuxError> {
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(LinuxError::on("forbid core dumps of", Path::new("/proc/self")))
 }
 
 /// `oom_score_adj` of a process.

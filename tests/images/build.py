@@ -111,6 +111,12 @@ class Tree:
         entry.type, entry.linkname, entry.mode = tarfile.LNKTYPE, target, 0o755
         self.tar.addfile(entry)
 
+    def special(self, path, kind, target=""):
+        """A link, or whatever has no content."""
+        entry = tarfile.TarInfo(path)
+        entry.type, entry.linkname, entry.mode = kind, target, 0o777
+        self.tar.addfile(entry)
+
     def program(self, source, path=None):
         """A binary, with the libraries that it is linked to."""
         self.file((path or str(source)).lstrip("/"), pathlib.Path(source).read_bytes(), 0o755)
@@ -286,6 +292,30 @@ def replaced():
     return tree.layer()
 
 
+# What links of hostile images lead to: a folder of the node's, if anything followed them.
+BAIT = "/run/netns/bait"
+UPWARDS = "../../../../../../../.."
+
+
+def links():
+    """Where containers' files are looked for and mounted: links out of the root."""
+    tree = Tree()
+    tree.special("etc/passwd", tarfile.SYMTYPE, BAIT + "/passwd")
+    tree.special("etc/group", tarfile.SYMTYPE, UPWARDS + BAIT + "/group")
+    tree.special("etc/hosts", tarfile.SYMTYPE, UPWARDS + BAIT + "/hosts")
+    tree.special("srv", tarfile.SYMTYPE, BAIT)
+    tree.special("opt", tarfile.SYMTYPE, UPWARDS + BAIT)
+    return tree.layer()
+
+
+def breakout(*entries):
+    """A layer whose entries lie about their places."""
+    tree = Tree()
+    for path, kind, target in entries:
+        tree.special(path, kind, target)
+    return tree.layer()
+
+
 def build(storage, programs, shell):
     base = busybox(programs, shell)
 
@@ -359,6 +389,20 @@ def build(storage, programs, shell):
     tree.folder("srv/data", 0o755, 1000, 1000)
     tree.file("srv/data/from-image", "what the image has below its volume\n")
     storage.image(own + "configured", ["1"], [base, tree.layer()], configured, OCI)
+
+    # What hostile ones are made of.
+    storage.image(own + "links", ["1"], [base, links()], {**SHELL, "Volumes": {"/srv/volume": {}, "/opt": {}}}, OCI)
+    upwards, out = UPWARDS + BAIT, ("out", tarfile.SYMTYPE, BAIT)
+    for name, entries in {
+        "upwards": [(upwards + "/dropped", tarfile.REGTYPE, "")],
+        "absolute": [(BAIT + "/dropped", tarfile.REGTYPE, "")],
+        "through-link": [out, ("out/dropped", tarfile.REGTYPE, "")],
+        "whiteout": [out, ("out/.wh.secret", tarfile.REGTYPE, "")],
+        "opaque": [out, ("out/.wh..wh..opq", tarfile.REGTYPE, "")],
+        "hard-link": [("stolen", tarfile.LNKTYPE, upwards + "/secret")],
+        "link-through-link": [out, ("stolen", tarfile.LNKTYPE, "out/secret")],
+    }.items():
+        storage.image(own + "breakout-" + name, ["1"], [base, breakout(*entries)], SHELL, OCI)
 
 
 def main():

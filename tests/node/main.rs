@@ -37,6 +37,7 @@ mod stats;
 mod streaming;
 mod stuck;
 mod switch;
+mod trust;
 mod update;
 mod users;
 
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         checkpoint::cases(),
         pod_checkpoint::cases(),
         security::cases(),
+        trust::cases(),
         secrets::cases(),
         devices::cases(),
         exec::cases(),
