@@ -7,6 +7,7 @@ fn main() -> std::io::Result<()> {
     println!("cargo:rerun-if-changed=proto");
     let out_dir = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
     pause(&Path::new(&out_dir).join("pause"))?;
+    std::fs::write(Path::new(&out_dir).join("calls.rs"), calls(&declarations()?)?)?;
     with_stored_json(tonic_prost_build::configure())
         // A call that is not done yet answers Unimplemented by itself.
         .generate_default_stubs(true)
@@ -15,6 +16,27 @@ fn main() -> std::io::Result<()> {
         .skip_debug([".runtime.v1.AuthConfig"])
         .file_descriptor_set_path(Path::new(&out_dir).join("cri.pb"))
         .compile_protos(&declarations()?, &[PathBuf::from("proto")])
+}
+
+/// The paths of all calls, in order, as a list in Rust.
+fn calls(declarations: &[PathBuf]) -> std::io::Result<String> {
+    let mut paths = Vec::new();
+    for file in declarations {
+        let text = std::fs::read_to_string(file)?;
+        let mut service = "";
+        for line in text.lines() {
+            match line.split_whitespace().collect::<Vec<_>>()[..] {
+                ["service", name, ..] => service = name,
+                ["rpc", call, ..] => {
+                    let call = call.split('(').next().unwrap_or(call);
+                    paths.push(format!("/runtime.v1.{service}/{call}"));
+                }
+                _ => {}
+            }
+        }
+    }
+    paths.sort();
+    Ok(format!("&{paths:?}"))
 }
 
 /// Compiles the program of the built-in pause image: static, without libc, for the same target as cridge. The linker is

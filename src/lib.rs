@@ -18,6 +18,8 @@ pub mod id;
 pub mod image;
 pub mod io;
 pub mod linux;
+pub mod meter;
+pub mod metrics;
 pub mod migrate;
 pub mod network;
 pub mod play;

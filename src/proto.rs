@@ -15,6 +15,9 @@ pub mod cri {
 /// The declarations in `proto/` as an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri.pb"));
 
+/// The paths of all calls of all services, in order.
+pub const CALLS: &[&str] = include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
 impl fmt::Debug for cri::AuthConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // No `..`: a field that upstream adds must be sorted into the printable or the secret.

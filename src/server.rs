@@ -12,18 +12,20 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 
 use crate::config::{CgroupDriver, Config};
 use crate::container::Containers;
 use crate::containerd::Containerd;
-use crate::cri::{Deadline, ImageService, RuntimeService};
+use crate::cri::{Counted, Deadline, ImageService, RuntimeService};
 use crate::error::Kind;
 use crate::events::{self, Hub, Link};
 use crate::image::Images;
 use crate::linux::cgroup::{self, CgroupMode};
 use crate::linux::fdstore::{FdStore, Inherited};
 use crate::linux::lock;
+use crate::metrics;
 use crate::proto::cri::image_service_server::ImageServiceServer;
 use crate::proto::cri::runtime_service_server::RuntimeServiceServer;
 use crate::registry::Registry;
@@ -59,6 +61,10 @@ pub async fn run(mut config: Config, inherited: Inherited) -> Result<()> {
     let daemon = Daemon::build(&config, containerd, selinux, fd_store.clone()).await?;
     let listener = bind(&config.listen).await?;
     let (streaming, streams) = Streaming::bind(&config.streaming).await?;
+    let metrics = match &config.metrics.listen {
+        Some(address) => Some(metrics::bind(address).await?),
+        None => None,
+    };
     let stop = CancellationToken::new();
     let following = tokio::spawn(daemon.follow(stop.clone()));
     daemon.in_step().await;
@@ -66,6 +72,8 @@ pub async fn run(mut config: Config, inherited: Inherited) -> Result<()> {
     notify(sd_notify::NotifyState::Ready);
     let watchdog = tokio::spawn(watchdog());
     let streaming_served = tokio::spawn(streaming.clone().serve(streams, stop.clone()));
+    let _metrics = metrics
+        .map(|listener| AbortOnDropHandle::new(tokio::spawn(metrics::serve(listener, daemon.sources()))));
     let served = daemon.serve(listener, streaming, stop.clone()).await;
     stop.cancel();
     watchdog.abort();
@@ -108,6 +116,16 @@ impl Daemon {
             containers,
             link: watch::Sender::new(Link::Starting),
         })
+    }
+
+    /// What the figures are taken from.
+    fn sources(&self) -> metrics::Sources {
+        metrics::Sources {
+            containers: self.containers.clone(),
+            images: self.images.clone(),
+            hub: self.hub.clone(),
+            link: self.link.subscribe(),
+        }
     }
 
     /// Follows containerd's events; what was missed is found by comparison.
@@ -166,6 +184,7 @@ impl Daemon {
         };
         let drained = stop.clone();
         let serving = Server::builder()
+            .layer(tower::layer::layer_fn(Counted::new))
             .layer(tower::layer::layer_fn(Deadline::new))
             .add_service(
                 runtime.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),

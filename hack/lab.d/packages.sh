@@ -65,6 +65,19 @@ unpack_shell() {
     unpack "$1" busybox
 }
 
+# Prometheus' own judge of metrics.
+promtool() {
+    once promtool "promtool" unpack_promtool
+    point bin/promtool promtool/promtool
+}
+unpack_promtool() {
+    refresh_lists
+    unpack "$1" prometheus
+    mv "$1/usr/bin/promtool" "$1"
+    rm -rf "${1:?}"/{usr,etc,lib,var}
+    "$1/promtool" --version
+}
+
 cni() { once cni "the CNI plugins" unpack_cni; }
 unpack_cni() {
     refresh_lists

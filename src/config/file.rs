@@ -10,8 +10,8 @@ use super::error::{ConfigError, Mistake};
 use super::model::*;
 use super::section::{Notes, Section};
 use super::value::{
-    Read, absolute_path, by, containerd_name, duration, ip_address, log_level, seccomp_profile, size,
-    socket_path, some, text, truth, whole, word,
+    Read, absolute_path, by, containerd_name, duration, ip_address, log_level, metrics_address,
+    seccomp_profile, size, socket_path, some, text, truth, whole, word,
 };
 
 /// Read where no `--config` is given, if it is there.
@@ -96,6 +96,7 @@ fn whole_file(section: &mut Section<'_, '_>, into: &mut Config) {
     section.table("image", image, &mut into.image);
     section.table("registry", registry, &mut into.registry);
     section.table("streaming", streaming, &mut into.streaming);
+    section.table("metrics", metrics, &mut into.metrics);
     section.table("log", log, &mut into.log);
     if into.root == into.state {
         section.refuse("state", "must be another folder than root: it is wiped at a reboot".into());
@@ -225,6 +226,10 @@ fn certificate_source(text: &str) -> Read<StreamingTls> {
     let certificate =
         certificate.map_err(|_| "must be \"self-signed\" or an absolute path without \"..\"")?;
     Ok(StreamingTls::Files { certificate, key: PathBuf::new() })
+}
+
+fn metrics(section: &mut Section<'_, '_>, into: &mut MetricsConfig) {
+    section.key("listen", some(by(metrics_address)), &mut into.listen);
 }
 
 fn log(section: &mut Section<'_, '_>, into: &mut LogConfig) {
@@ -394,6 +399,11 @@ mod tests {
                 "streaming.tls_key = \"/a\"",
                 "1: streaming.tls_key: must come with a file as streaming.tls_certificate",
             ),
+            (
+                "metrics.listen = \"localhost:9464\"",
+                "1: metrics.listen: must be an IP address and a port, as in \"127.0.0.1:9464\", or unix:// and a socket's absolute path",
+            ),
+            ("metrics.listen = \"127.0.0.1:0\"", "1: metrics.listen: must name a port: 1 to 65535"),
             ("streaming.port = 65536", "1: streaming.port: must be a whole number from 0 to 65535"),
             (
                 "log.level = \"inof\"",

@@ -1,7 +1,8 @@
 //! The configuration as the rest of the program reads it: checked, with every default filled in.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub struct Config {
     pub image: ImageConfig,
     pub registry: RegistryConfig,
     pub streaming: StreamingConfig,
+    pub metrics: MetricsConfig,
     pub log: LogConfig,
 }
 
@@ -166,6 +168,29 @@ pub enum StreamingTls {
     Files { certificate: PathBuf, key: PathBuf },
 }
 
+/// Where figures about the daemon are told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricsConfig {
+    /// `None`: nowhere.
+    pub listen: Option<MetricsAddress>,
+}
+
+/// Where Prometheus finds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetricsAddress {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for MetricsAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}/metrics"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
 /// The daemon's own log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
@@ -206,6 +231,7 @@ impl Default for Config {
                 idle_timeout: Duration::from_secs(4 * 3600),
                 tls: None,
             },
+            metrics: MetricsConfig::default(),
             log: LogConfig { level: "info".into(), format: LogFormat::Auto },
         }
     }

@@ -1,12 +1,14 @@
 //! Readers of single values: each knows what it takes and says so, range included, when it gets something else.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeValue;
+
+use super::model::MetricsAddress;
 
 /// A value, or the sentence that says what it must be.
 pub(super) type Read<T> = Result<T, String>;
@@ -159,6 +161,22 @@ pub fn socket_path(text: &str) -> Result<PathBuf, String> {
 pub(super) fn ip_address(text: &str) -> Read<IpAddr> {
     let address = text.parse::<IpAddr>().ok().filter(|address| !address.is_unspecified());
     address.ok_or_else(|| "must be an IP address of this node".into())
+}
+
+/// Where figures are told: `IP:PORT`, or a unix socket.
+pub(super) fn metrics_address(text: &str) -> Read<MetricsAddress> {
+    if text.starts_with("unix://") {
+        return socket_path(text).map(MetricsAddress::Unix);
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err("must name a port: 1 to 65535".into()),
+        Ok(address) => Ok(MetricsAddress::Tcp(address)),
+        Err(_) => {
+            Err("must be an IP address and a port, as in \"127.0.0.1:9464\", or unix:// and a socket's \
+                       absolute path"
+                .into())
+        }
+    }
 }
 
 /// A name that containerd takes for a namespace (its identifiers: letters and digits, joined by single `.`, `_`

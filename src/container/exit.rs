@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Container, ContainerError, ContainerState, Containers};
 use crate::containerd::Exit;
 use crate::error::chain;
+use crate::meter::Counter;
 use crate::sandbox::{delete_task, end_task};
 use crate::time::Timestamp;
 use crate::work::{Op, Operation};
@@ -17,6 +18,20 @@ use crate::work::{Op, Operation};
 pub const LAST_WORDS: Duration = Duration::from_secs(20);
 /// How long output may trickle on after the end: a descendant may hold the pipe for ever.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// The reasons by which ends are counted. Another one may come of a status that an older daemon wrote.
+const REASONS: [&str; 6] = ["Completed", "Error", "OOMKilled", "StartError", "Unknown", "other"];
+static EXITS: [Counter; REASONS.len()] = [const { Counter::new() }; REASONS.len()];
+
+/// Ends that this daemon has noted, by their reason.
+pub fn exits() -> impl Iterator<Item = (&'static str, u64)> {
+    REASONS.into_iter().zip(EXITS.iter().map(Counter::value))
+}
+
+pub(super) fn count(reason: &str) {
+    let known = REASONS.iter().position(|one| *one == reason);
+    EXITS[known.unwrap_or(REASONS.len() - 1)].add(1);
+}
 
 impl Containers {
     /// A process has ended so, and the news says that it was the container's.

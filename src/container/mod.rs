@@ -60,7 +60,7 @@ pub use checkpoint::Wanted;
 pub use criu::find_criu;
 pub use error::ContainerError;
 pub use exec::ExecOutput;
-pub use exit::LAST_WORDS;
+pub use exit::{LAST_WORDS, exits};
 pub use patience::Patience;
 pub use state::{ContainerState, Ending};
 pub use store::{Container, ContainerFacts, Containers};

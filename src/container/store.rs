@@ -281,7 +281,11 @@ impl Containers {
     /// Changes a container's state, and tells of it. Whoever waits for that wakes.
     pub(super) fn becomes(&self, container: &Container, next: ContainerState) {
         self.make_change(container, || {
-            let happenings = container.facts.borrow().state.happenings(&next);
+            let facts = container.facts();
+            let happenings = facts.state.happenings(&next);
+            if let (false, ContainerState::Exited(ending)) = (facts.state.is_exited(), &next) {
+                super::exit::count(&ending.reason);
+            }
             container.change(|facts| facts.state = next);
             happenings
         });

@@ -1,17 +1,36 @@
 //! How every call is made: with a name for its errors, and an end to its wait.
 
 use std::fmt::Display;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt as _;
 use tonic::{Response, Status, Streaming};
 
 use super::ContainerdError;
+use crate::meter::Histogram;
 
 /// For what is a transaction of containerd's database, or a look at it.
 const RECORD_DEADLINE: Duration = Duration::from_secs(30);
 /// For what runs a shim, flushes a blob or walks a directory tree.
 const WORK_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long containerd took to answer, whatever it answered: looks and changes in its database, and work.
+static ANSWERS: [Mutex<Histogram>; 2] = [const { Mutex::new(Histogram::new()) }; 2];
+
+/// What it takes to answer a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// A look at containerd's database, or a transaction.
+    Record,
+    /// A shim that is run, a blob that is flushed, a directory tree that is walked.
+    Work,
+}
+
+/// How long containerd took for calls of a kind.
+pub fn answers(kind: CallKind) -> Histogram {
+    ANSWERS[kind as usize].lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// One call: what it does, to what, and how long the answer may take.
 #[derive(Clone, Copy)]
@@ -19,27 +38,28 @@ pub(super) struct Call<'a> {
     action: &'static str,
     object: &'a (dyn Display + Sync),
     limit: Option<Duration>,
+    kind: CallKind,
 }
 
 impl<'a> Call<'a> {
     /// Reads or writes a record.
     pub(super) fn record(action: &'static str, object: &'a (impl Display + Sync)) -> Self {
-        Self { action, object, limit: Some(RECORD_DEADLINE) }
+        Self { action, object, limit: Some(RECORD_DEADLINE), kind: CallKind::Record }
     }
 
     /// Has containerd do something in the world.
     pub(super) fn work(action: &'static str, object: &'a (impl Display + Sync)) -> Self {
-        Self { action, object, limit: Some(WORK_DEADLINE) }
+        Self { action, object, limit: Some(WORK_DEADLINE), kind: CallKind::Work }
     }
 
     /// Has a limit of its own.
     pub(super) fn within(action: &'static str, object: &'a (impl Display + Sync), limit: Duration) -> Self {
-        Self { action, object, limit: Some(limit) }
+        Self { action, object, limit: Some(limit), kind: CallKind::Work }
     }
 
     /// Takes as long as it takes; the caller cancels it by dropping it.
     pub(super) fn endless(action: &'static str, object: &'a (impl Display + Sync)) -> Self {
-        Self { action, object, limit: None }
+        Self { action, object, limit: None, kind: CallKind::Work }
     }
 
     /// Awaits the answer.
@@ -65,14 +85,16 @@ impl<'a> Call<'a> {
     ) -> Result<T, ContainerdError> {
         let began = Instant::now();
         let outcome = match self.limit {
-            None => exchange.await,
-            Some(limit) => match tokio::time::timeout(limit, exchange).await {
-                Ok(outcome) => outcome,
-                Err(_) => return Err(self.late(limit)),
-            },
+            None => Ok(exchange.await),
+            Some(limit) => tokio::time::timeout(limit, exchange).await.map_err(|_| self.late(limit)),
         };
-        tracing::debug!(took = ?began.elapsed(), "{} {}", self.action, self.object);
-        outcome.map_err(|status| self.failed(status))
+        let took = began.elapsed();
+        // What waits for the world to change says nothing of containerd.
+        if self.limit.is_some() {
+            ANSWERS[self.kind as usize].lock().unwrap_or_else(PoisonError::into_inner).observe(took);
+        }
+        tracing::debug!(?took, "{} {}", self.action, self.object);
+        outcome?.map_err(|status| self.failed(status))
     }
 
     /// The error of a status.

@@ -24,6 +24,7 @@ mod snapshots;
 mod tasks;
 mod usage;
 
+pub use call::{CallKind, answers};
 pub use client::Containerd;
 pub use containers::ContainerRecord;
 pub use content::{ContentInfo, IngestStatus};

@@ -2,6 +2,7 @@
 //! becomes a gRPC status in `status.rs` and nowhere else.
 
 mod batch;
+mod calls;
 mod checkpoint;
 mod conditions;
 mod convert;
@@ -18,6 +19,7 @@ mod streaming;
 mod subject;
 mod verbose;
 
+pub use calls::{CallFigures, Counted, calls};
 pub use deadline::Deadline;
 pub use image::ImageService;
 pub use runtime::RuntimeService;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::container::{ContainerFacts, Containers};
 use crate::error::Kind;
 use crate::id::PodId;
+use crate::meter::Counter;
 use crate::sandbox::{Change, Happening, Sandbox, SandboxFacts};
 use crate::time::Timestamp;
 
@@ -24,6 +25,10 @@ const RING: usize = 1024;
 /// stream broke off, with this daemon for one, misses nothing.
 const KEPT: usize = 1024;
 const KEPT_FOR: Duration = Duration::from_secs(5 * 60);
+
+/// Events that were told, and subscribers that were cut off because they were too slow.
+pub static TOLD: Counter = Counter::new();
+pub static CUT_OFF: Counter = Counter::new();
 
 /// What has happened, and what the whole pod was like then.
 #[derive(Clone, Debug)]
@@ -134,7 +139,18 @@ impl Hub {
         self.0.over.cancel();
     }
 
+    /// How many listen.
+    pub fn subscribers(&self) -> usize {
+        self.0.ring.receiver_count()
+    }
+
+    /// By how many events the slowest of them is behind.
+    pub fn lag(&self) -> usize {
+        self.0.ring.len()
+    }
+
     fn tell(&self, containers: &Containers, change: Change<'_>) {
+        TOLD.add(1);
         let Change { happening, id, pod, sandbox } = change;
         let mut past = self.past();
         let at = past.next();
@@ -205,7 +221,10 @@ impl Subscription {
         tokio::select! {
             biased;
             event = self.ring.recv() => event.map_err(|error| match error {
-                RecvError::Lagged(missed) => EventsError::TooSlow { missed },
+                RecvError::Lagged(missed) => {
+                    CUT_OFF.add(1);
+                    EventsError::TooSlow { missed }
+                }
                 RecvError::Closed => EventsError::Stopping,
             }),
             () = self.over.cancelled() => Err(EventsError::Stopping),

@@ -3,5 +3,5 @@
 mod hub;
 mod watch;
 
-pub use hub::{EventsError, Hub, PodEvent, SandboxSnapshot, Subscription};
-pub use watch::{Followers, Link, watch};
+pub use hub::{CUT_OFF, EventsError, Hub, PodEvent, SandboxSnapshot, Subscription, TOLD};
+pub use watch::{CONNECTS, Followers, Link, lag_of_containerd, watch};

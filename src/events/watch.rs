@@ -1,6 +1,6 @@
 //! One subscription, opened before a full comparison after every (re)connect, for as long as the daemon lives.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,14 +14,32 @@ use crate::containerd::{Containerd, ContainerdError, Event, EventStream, Exit};
 use crate::error::chain;
 use crate::fsck;
 use crate::image::Images;
+use crate::meter::{Counter, Histogram};
 use crate::recovery::{self, RecoveryError};
 use crate::sandbox;
+use crate::time::Timestamp;
 
 /// Shortest and longest wait before connecting again. A shim repeats the news of an end that containerd was not there
 /// to hear, seconds apart and only until it is taken: whoever subscribes after that has missed the exit code for good.
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 /// What part of the time since the loss passes before the next try.
 const PATIENCE: u32 = 50;
+
+/// How often everything was brought in step with containerd: once, and again after each loss of the connection.
+pub static CONNECTS: Counter = Counter::new();
+/// What passes between an event in containerd and its news here.
+static LAG: Mutex<Histogram> = Mutex::new(Histogram::new());
+
+/// How late containerd's events came, by the wall clock that both read.
+pub fn lag_of_containerd() -> Histogram {
+    LAG.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn note_lag(published: Timestamp) {
+    let nanos = Timestamp::now().nanos().saturating_sub(published.nanos());
+    let late = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
+    LAG.lock().unwrap_or_else(PoisonError::into_inner).observe(late);
+}
 
 /// Whether containerd answers and everything is in step with it: `Status`' RuntimeReady.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +106,7 @@ async fn follow(followers: &Followers, link: &watch::Sender<Link>) -> Lost {
         Ok(events) => events,
         Err(lost) => return lost,
     };
+    CONNECTS.add(1);
     if link.send_replace(Link::Up) != Link::Up {
         tracing::info!("in step with containerd");
     }
@@ -96,7 +115,10 @@ async fn follow(followers: &Followers, link: &watch::Sender<Link>) -> Lost {
     let _fsck = AbortOnDropHandle::new(tokio::spawn(fsck::after_comparison(config, containerd, containers)));
     loop {
         match events.next().await {
-            Ok((_, event)) => route(followers, event),
+            Ok((published, event)) => {
+                note_lag(published);
+                route(followers, event);
+            }
             Err(error) => return error.into(),
         }
     }

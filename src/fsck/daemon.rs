@@ -5,7 +5,7 @@
 //! is `cridge fsck --repair`'s: nobody waits for it, and an operator may want to see it first.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -23,6 +23,29 @@ use crate::error::chain;
 const BREAKING_OFF: Duration = Duration::from_secs(5);
 /// Between two looks at such a shim.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// What this daemon's looks have found.
+static FINDINGS: Mutex<Findings> = Mutex::new(Findings { left: BTreeMap::new(), removed: BTreeMap::new() });
+
+/// What belongs to nobody, by its kind.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// What the last look has left for `cridge fsck --repair`.
+    pub left: BTreeMap<Kind, u64>,
+    /// What all looks have removed.
+    pub removed: BTreeMap<Kind, u64>,
+}
+
+impl Findings {
+    fn note_removed(&mut self, kind: Kind) {
+        *self.removed.entry(kind).or_default() += 1;
+    }
+}
+
+/// What is known now. Nothing of it is half done after a panic.
+pub fn findings() -> MutexGuard<'static, Findings> {
+    FINDINGS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Looks at all that is here, and once more for shims. Ends when those that are lost have ended, too.
 pub async fn after_comparison(config: Arc<Config>, containerd: Containerd, containers: Containers) {
@@ -64,7 +87,7 @@ impl Fsck {
         for note in &verdict.notes {
             tracing::info!("fsck: {note}");
         }
-        let mut left: BTreeMap<Kind, usize> = BTreeMap::new();
+        let mut left: BTreeMap<Kind, u64> = BTreeMap::new();
         for orphan in &verdict.orphans {
             match &orphan.thing {
                 Thing::Shim(_) => {}
@@ -76,6 +99,7 @@ impl Fsck {
                 }
             }
         }
+        findings().left.clone_from(&left);
         if !left.is_empty() {
             let counts: Vec<_> = left.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
             tracing::warn!(
@@ -95,7 +119,10 @@ impl Fsck {
 
     async fn remove_and_tell(&self, orphan: &Orphan) {
         match self.remove(&orphan.thing).await {
-            Ok(()) => tracing::info!("removed {} {}: {}", orphan.thing.kind(), orphan.thing, orphan.why),
+            Ok(()) => {
+                findings().note_removed(orphan.thing.kind());
+                tracing::info!("removed {} {}: {}", orphan.thing.kind(), orphan.thing, orphan.why);
+            }
             Err(error) => {
                 let error = chain(&error);
                 tracing::warn!(
@@ -114,6 +141,7 @@ impl Fsck {
             match self.is_over(shim, containers, begun.elapsed() > LAST_WORDS).await {
                 Ok(Some(ended)) => {
                     if ended {
+                        findings().note_removed(Kind::Shim);
                         tracing::info!(pid = shim.pid, id = shim.id, "ended a shim that containerd has lost");
                     }
                     return;

@@ -24,7 +24,7 @@ mod remove;
 mod seen;
 
 pub use check::{Finding, Outcome, Repair, Report, fsck};
-pub use daemon::after_comparison;
+pub use daemon::{Findings, after_comparison, findings};
 pub use error::FsckError;
 pub use judge::Kind;
 

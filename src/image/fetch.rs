@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::blob::{self, Labels, Role};
 use super::error::{Flaw, ImageError};
 use super::flight::Flights;
 use super::lease::Share;
+use super::progress::{self, Arrival, Board};
 use crate::containerd::{ContainerdError, ContentWriter, Descriptor};
 use crate::error::Kind;
 use crate::id::Digest;
@@ -64,6 +65,7 @@ pub struct Fetcher {
 /// What every download needs.
 struct Line {
     registry: Registry,
+    board: Board,
     permits: Semaphore,
     /// How long a stream may be silent.
     patience: Option<Duration>,
@@ -71,10 +73,10 @@ struct Line {
 
 impl Fetcher {
     /// A `patience` of zero is endless.
-    pub fn new(registry: Registry, at_once: usize, patience: Duration) -> Self {
+    pub fn new(registry: Registry, board: Board, at_once: usize, patience: Duration) -> Self {
         let patience = (!patience.is_zero()).then_some(patience);
-        let line =
-            Line { registry, permits: Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)), patience };
+        let permits = Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS));
+        let line = Line { registry, board, permits, patience };
         Self { line: Arc::new(line), flights: Flights::new() }
     }
 
@@ -101,6 +103,14 @@ impl Fetcher {
     }
 }
 
+impl Line {
+    /// The right to download, as soon as few enough others do.
+    async fn permit(&self) -> SemaphorePermit<'_> {
+        let _waiting = progress::WAITING_DOWNLOADS.raise();
+        self.permits.acquire().await.expect("the semaphore is never closed")
+    }
+}
+
 /// One download.
 struct Download {
     line: Arc<Line>,
@@ -123,22 +133,33 @@ impl Download {
         let labels = blob::source(self.access.reference());
         loop {
             let opened = blob::open(&self.share, self.role, &self.wanted, &labels).await;
-            let Some(mut writer) = opened.map_err(self.failed())? else { return Ok(self.share) };
+            let Some(mut writer) = opened.map_err(self.failed())? else {
+                self.line.board.was_here(&self.wanted.digest);
+                return Ok(self.share);
+            };
             // What another process began may be anything: if it proves wrong, we begin anew once.
             let mut inherited = writer.offset() > 0;
             if writer.offset() > self.wanted.size {
                 writer.truncate().await.map_err(self.failed())?;
                 inherited = false;
             }
-            let _permit = self.line.permits.acquire().await.expect("the semaphore is never closed");
-            let stored = match self.fill(&mut writer).await {
+            let _permit = self.line.permit().await;
+            let _under_way = progress::DOWNLOADS.raise();
+            let arrival = self.line.board.arrives(&self.wanted.digest, writer.offset());
+            let stored = match self.fill(&mut writer, &arrival).await {
                 Ok(()) => self.commit(writer, &labels).await,
                 Err(error) => {
                     drop(writer);
                     Err(error)
                 }
             };
-            let Err(error) = stored else { return Ok(self.share) };
+            let Err(error) = stored else {
+                self.line.board.has_come(&self.wanted.digest);
+                if self.role == Role::Layer {
+                    progress::FETCHED_LAYERS.add(1);
+                }
+                return Ok(self.share);
+            };
             self.discard().await;
             if !(inherited && matches!(error, ImageError::Refused { source: Flaw::Content { .. }, .. })) {
                 return Err(error);
@@ -147,11 +168,11 @@ impl Download {
     }
 
     /// Downloads what is missing, in as many attempts as it takes.
-    async fn fill(&self, writer: &mut ContentWriter) -> Result<(), ImageError> {
+    async fn fill(&self, writer: &mut ContentWriter, arrival: &Arrival) -> Result<(), ImageError> {
         let mut fruitless = 0;
         while writer.offset() < self.wanted.size {
             let before = writer.offset();
-            let error = match self.attempt(writer).await {
+            let error = match self.attempt(writer, arrival).await {
                 Ok(()) => break,
                 Err(Broken::Fatal(error)) => return Err(error),
                 Err(Broken::Retry(error)) => error,
@@ -170,7 +191,7 @@ impl Download {
     }
 
     /// One stream, from the writer's offset to the blob's end.
-    async fn attempt(&self, writer: &mut ContentWriter) -> Result<(), Broken> {
+    async fn attempt(&self, writer: &mut ContentWriter, arrival: &Arrival) -> Result<(), Broken> {
         let Descriptor { digest, size, .. } = &self.wanted;
         let (reference, credentials) = (self.access.reference(), self.access.credentials());
         let opened = self.line.registry.blob(reference, digest, writer.offset(), credentials);
@@ -191,7 +212,9 @@ impl Download {
             if piece.len() as u64 > size - writer.offset() {
                 return Err(self.fatal(Flaw::Oversize { digest: digest.clone(), size: *size }));
             }
+            progress::FETCHED_BYTES.add(piece.len() as u64);
             writer.write(piece).await.map_err(|error| Broken::Fatal(self.failed()(error)))?;
+            arrival.has(writer.offset());
         }
         if writer.offset() < *size {
             let flaw = Flaw::Truncated { digest: digest.clone(), got: writer.offset(), size: *size };

@@ -5,6 +5,7 @@
 //!
 //! - `store` the index of what is there; `index`, `record` what it is made of
 //! - `pull` the plan: `resolve` (`manifest`, `platform`), `fetch`, `unpack`; `flight`, `lease`, `blob` carry it
+//! - `progress` how far pulls are
 //! - `remove`, `usage`, `pause` (the built-in image, with `tar`)
 
 mod blob;
@@ -18,6 +19,7 @@ mod lease;
 mod manifest;
 mod pause;
 mod platform;
+pub mod progress;
 mod pull;
 mod record;
 mod remove;

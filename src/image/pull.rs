@@ -11,6 +11,7 @@ use super::error::{Flaw, ImageError};
 use super::fetch::Access;
 use super::lease::Share;
 use super::manifest::MAX_DOCUMENT;
+use super::progress::{LayerStage, Place};
 use super::record::{Pin, record};
 use super::resolve::{Resolved, Source, resolve};
 use super::store::Inner;
@@ -19,7 +20,7 @@ use super::{Image, Images};
 use crate::containerd::{ContainerdError, Descriptor};
 use crate::proto::cri;
 use crate::registry::{Manifest, Reference};
-use crate::work::{Operation, step};
+use crate::work::{Operation, Unrecorded, step};
 
 const PULL: Operation = Operation::PullImage;
 
@@ -38,6 +39,11 @@ impl Images {
     ///
     /// A failed pull leaves nothing behind.
     pub async fn pull(&self, request: PullRequest<'_>) -> Result<Arc<Image>, ImageError> {
+        let counted = Unrecorded::begin(PULL);
+        counted.end(self.pull_uncounted(request).await)
+    }
+
+    async fn pull_uncounted(&self, request: PullRequest<'_>) -> Result<Arc<Image>, ImageError> {
         let inner = &*self.0;
         let reference: Reference = request.reference.parse()?;
         let snapshotter = request.snapshotter.unwrap_or(&inner.config.snapshotter);
@@ -48,8 +54,9 @@ impl Images {
         inner.usage.watch(snapshotter);
         let access =
             Access::new(reference, request.auth).map_err(|error| ImageError::registry(&image, error))?;
+        let place = inner.board.begin(&image);
         let lease = step(PULL, "take a lease", inner.leases.take(&inner.containerd, &image)).await?;
-        let pull = Pull { inner, share: lease.share().clone(), access, image, snapshotter };
+        let pull = Pull { inner, share: lease.share().clone(), access, image, snapshotter, place };
         let named = pull.run().await;
         let image = pull.image;
         drop(pull.share);
@@ -77,18 +84,25 @@ struct Pull<'a> {
     /// The reference, normalised.
     image: String,
     snapshotter: &'a str,
+    place: Place,
 }
 
 impl Pull<'_> {
     /// The names that the image has got.
     async fn run(&self) -> Result<Vec<String>, ImageError> {
-        let target = step(PULL, "get the manifest", self.manifest(self.access.reference())).await?;
+        let target = self.step("get the manifest", self.manifest(self.access.reference())).await?;
         let remote = Remote { pull: self, target: &target };
         let descriptor = described(&target);
-        let resolved = step(PULL, "get the config", resolve(&remote, &self.image, descriptor)).await?;
+        let resolved = self.step("get the config", resolve(&remote, &self.image, descriptor)).await?;
         self.layers(&resolved).await?;
-        step(PULL, "keep the manifest", self.keep_documents(&resolved)).await?;
+        self.step("keep the manifest", self.keep_documents(&resolved)).await?;
         self.name(&resolved).await
+    }
+
+    /// One that others do not go on beside: the pull is told to be at it.
+    fn step<T>(&self, name: &'static str, work: impl Future<Output = T>) -> impl Future<Output = T> {
+        self.place.at(name);
+        step(PULL, name, work)
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<Manifest, ImageError> {
@@ -101,6 +115,8 @@ impl Pull<'_> {
         let layers = unpack::layers(resolved);
         let there =
             unpack::claim(&self.share, self.snapshotter, &layers).await.map_err(self.failed("unpack"))?;
+        self.place.layers(&layers, there);
+        self.place.at("fetch and unpack layers");
         let mut arriving: FuturesOrdered<_> =
             layers[there..].iter().map(|layer| self.fetch_layer(layer)).collect();
         while let Some(layer) = arriving.next().await {
@@ -113,11 +129,16 @@ impl Pull<'_> {
         let fetched =
             self.inner.fetcher.fetch(&self.share, &self.access, Role::Layer, &layer.blob.descriptor);
         step(PULL, "fetch a layer", fetched).await?;
+        self.place.layer(&layer.blob.descriptor.digest, LayerStage::Fetched);
         Ok(layer)
     }
 
     async fn unpack(&self, layer: &Layer) -> Result<(), ImageError> {
-        self.inner.unpacker.unpack(&self.share, self.snapshotter, &self.image, layer).await
+        let digest = &layer.blob.descriptor.digest;
+        self.place.layer(digest, LayerStage::Unpacking);
+        self.inner.unpacker.unpack(&self.share, self.snapshotter, &self.image, layer).await?;
+        self.place.layer(digest, LayerStage::Unpacked);
+        Ok(())
     }
 
     /// Writes index and manifest, and has each keep what is below it.
@@ -162,7 +183,7 @@ impl Pull<'_> {
         let pin = if self.image == self.inner.pause.name() { Pin::Pinned } else { Pin::Collectable };
         for name in &names {
             let record = record(name, target, pin);
-            let put = step(PULL, "name the image", self.inner.containerd.put_image(&record)).await;
+            let put = self.step("name the image", self.inner.containerd.put_image(&record)).await;
             put.map_err(self.failed("name"))?;
         }
         Ok(names)

@@ -9,6 +9,7 @@ use super::fetch::Fetcher;
 use super::index::{Entry, Index};
 use super::lease::Leases;
 use super::pause::Pause;
+use super::progress::Board;
 use super::record::Pin;
 use super::unpack::Unpacker;
 use super::usage::Usage;
@@ -58,6 +59,7 @@ pub(super) struct Inner {
     pub config: ImageConfig,
     pub containerd: Containerd,
     pub registry: Registry,
+    pub board: Board,
     pub fetcher: Fetcher,
     pub unpacker: Unpacker,
     pub leases: Leases,
@@ -71,9 +73,11 @@ pub(super) struct Inner {
 impl Images {
     /// An empty index; `reload` fills it.
     pub fn new(config: ImageConfig, containerd: Containerd, registry: Registry) -> Self {
-        let fetcher =
-            Fetcher::new(registry.clone(), config.max_concurrent_downloads, config.pull_progress_timeout);
+        let board = Board::default();
+        let (at_once, patience) = (config.max_concurrent_downloads, config.pull_progress_timeout);
+        let fetcher = Fetcher::new(registry.clone(), board.clone(), at_once, patience);
         Self(Arc::new(Inner {
+            board,
             fetcher,
             unpacker: Unpacker::new(config.max_layer_bytes),
             leases: Leases::default(),
@@ -129,6 +133,11 @@ impl Images {
     /// All images, by id.
     pub fn all(&self) -> Vec<Arc<Image>> {
         self.0.index().all()
+    }
+
+    /// How far the pulls under way are.
+    pub fn pulls(&self) -> &Board {
+        &self.0.board
     }
 
     /// What snapshots take, the default snapshotter first. Measured in the background, not per call; the first

@@ -15,10 +15,15 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 
 use super::IoError;
+use crate::meter::Counter;
 
 /// How long a container may wait for its log: several times what a log rotation or the kubelet's eviction of a dead
 /// container takes to free some space, and short enough for most liveness probes.
 pub const HOLD: Duration = Duration::from_secs(5);
+
+/// Bytes of containers' output that went to their logs, and those that could not, over all.
+pub static WRITTEN_BYTES: Counter = Counter::new();
+pub static DROPPED_BYTES: Counter = Counter::new();
 
 /// Where a container's output goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,9 +91,11 @@ impl Log {
 
     /// Appends the batch whole, or nothing of it. `source_bytes`: how much of the container's output is in it.
     pub fn append(&self, batch: &[u8], source_bytes: usize) -> Fate {
+        let bytes = u64::try_from(source_bytes).unwrap_or(u64::MAX);
         let mut state = self.state();
         match state.write(batch) {
             Ok(()) => {
+                WRITTEN_BYTES.add(bytes);
                 if let Some(failing) = state.failing.take() {
                     let (log, dropped) = (self.path.display(), failing.dropped);
                     tracing::warn!(%log, dropped, "container log is written again");
@@ -97,9 +104,9 @@ impl Log {
             }
             Err(error) if state.waits(&self.path, &error) => Fate::Held,
             Err(error) => {
-                let bytes = u64::try_from(source_bytes).unwrap_or(u64::MAX);
                 state.drops(&self.path, &error, bytes);
                 self.dropped.fetch_add(bytes, Ordering::Relaxed);
+                DROPPED_BYTES.add(bytes);
                 Fate::Settled
             }
         }

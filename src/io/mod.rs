@@ -25,7 +25,7 @@ pub use fifo::{Fifos, Stdin};
 pub use kept::Keeper;
 pub use listen::Listener;
 pub use live::{Inflow, Outflow};
-pub use log::LogTarget;
+pub use log::{DROPPED_BYTES, LogTarget, WRITTEN_BYTES};
 pub use pump::ContainerIo;
 
 #[cfg(test)]

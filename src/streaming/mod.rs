@@ -13,7 +13,7 @@
 mod command;
 mod error;
 mod forward;
-mod http;
+pub mod http;
 mod server;
 pub mod spdy;
 mod stream;

@@ -3,6 +3,7 @@
 //! ```text
 //! operation.rs  what can be done, by the names of the CRI's calls
 //! record.rs     what goes on and what went before, bounded; and how it is told
+//! timing.rs     how long each operation and step takes, whatever object it is of
 //! points.rs     where tests have the daemon die or wait: debug builds only
 //! ```
 //!
@@ -14,13 +15,17 @@
 mod operation;
 mod points;
 mod record;
+mod timing;
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::meter::Raised;
 pub use operation::Operation;
 use record::{Moment, Record};
 pub use record::{OperationReport, StepReport};
+use timing::Timer;
+pub use timing::{Outcome, Timings, Unrecorded, timings, under_way};
 
 /// Of one pod or container.
 #[derive(Debug, Default)]
@@ -41,6 +46,7 @@ struct Begun {
     shared: Arc<Shared>,
     operation: Operation,
     serial: u64,
+    _under_way: Raised<'static>,
 }
 
 /// The right to bring the object up or down, until it is dropped.
@@ -54,13 +60,15 @@ pub struct Turn<'a> {
 struct Step<'a> {
     op: &'a Op,
     serial: u64,
+    _timer: Timer,
 }
 
 impl Work {
     /// Begins an operation: it is in the record from now on.
     pub fn begin(&self, operation: Operation) -> Op {
         let serial = self.0.record().begin(operation, Moment::now());
-        Op(Arc::new(Begun { shared: self.0.clone(), operation, serial }))
+        let _under_way = timing::begun(operation);
+        Op(Arc::new(Begun { shared: self.0.clone(), operation, serial, _under_way }))
     }
 
     /// Nobody has a turn until the guard goes.
@@ -95,7 +103,7 @@ impl Shared {
 impl Op {
     /// Does `work` as a step of the operation; what it comes to.
     pub fn step<T>(&self, name: &'static str, work: impl Future<Output = T>) -> impl Future<Output = T> {
-        let work = step(self.0.operation, name, work);
+        let work = at_points(self.0.operation, name, work);
         async move {
             let _step = self.enter(name);
             work.await
@@ -119,7 +127,7 @@ impl Op {
     /// Notes how it ended, and hands that on.
     pub fn end<T, E: Error + 'static>(&self, outcome: Result<T, E>) -> Result<T, E> {
         let told = outcome.as_ref().map(drop).map_err(|error| crate::error::chain(error));
-        self.0.shared.record().end(self.0.serial, told, Moment::now());
+        self.0.end(told);
         outcome
     }
 
@@ -130,13 +138,24 @@ impl Op {
 
     fn enter(&self, name: &'static str) -> Step<'_> {
         let serial = self.0.shared.record().enter(self.0.serial, name, Moment::now());
-        Step { op: self, serial }
+        Step { op: self, serial, _timer: Timer::start(self.0.operation, name) }
+    }
+}
+
+impl Begun {
+    /// The first to say how it ended is heard.
+    fn end(&self, outcome: Result<(), String>) {
+        let counted = if outcome.is_ok() { Outcome::Done } else { Outcome::Failed };
+        let took = self.shared.record().end(self.serial, outcome, Moment::now());
+        if let Some(took) = took {
+            timing::ended(self.operation, counted, took);
+        }
     }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.shared.record().break_off(self.serial, Moment::now());
+        self.end(Err(record::BROKEN_OFF.to_owned()));
     }
 }
 
@@ -154,6 +173,19 @@ impl Drop for Step<'_> {
 
 /// Does `work` as a step of an operation that nothing keeps a record of, such as a pull.
 pub fn step<T>(
+    operation: Operation,
+    name: &'static str,
+    work: impl Future<Output = T>,
+) -> impl Future<Output = T> {
+    let work = at_points(operation, name, work);
+    async move {
+        let _timer = Timer::start(operation, name);
+        work.await
+    }
+}
+
+/// Does `work` between its two fail points.
+fn at_points<T>(
     operation: Operation,
     name: &'static str,
     work: impl Future<Output = T>,

@@ -1,7 +1,7 @@
 //! What can be done to a pod or a container.
 
 /// An operation, called as the CRI's call that asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     RunPodSandbox,
     StopPodSandbox,
@@ -25,6 +25,27 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Every one, in the order of the declaration.
+    pub const ALL: [Self; 17] = [
+        Self::RunPodSandbox,
+        Self::StopPodSandbox,
+        Self::RemovePodSandbox,
+        Self::UpdatePodSandboxResources,
+        Self::CheckpointPod,
+        Self::CreateContainer,
+        Self::StartContainer,
+        Self::StopContainer,
+        Self::RemoveContainer,
+        Self::UpdateContainerResources,
+        Self::CheckpointContainer,
+        Self::ExecSync,
+        Self::Exec,
+        Self::ReopenContainerLog,
+        Self::PullImage,
+        Self::Exit,
+        Self::Recovery,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::RunPodSandbox => "RunPodSandbox",
@@ -50,5 +71,17 @@ impl Operation {
     /// Whether it comes all the time, as probes do: only its last failure is worth a place.
     pub(super) fn is_routine(self) -> bool {
         matches!(self, Self::ExecSync | Self::Exec | Self::ReopenContainerLog)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_in_its_place() {
+        for (place, operation) in Operation::ALL.into_iter().enumerate() {
+            assert_eq!(operation as usize, place, "{}", operation.name());
+        }
     }
 }

@@ -16,6 +16,9 @@ const MAX_ERROR: usize = 1 << 10;
 /// The step of whoever waits for another operation.
 pub(super) const WAIT: &str = "wait for its turn";
 
+/// What is told of an operation that went away without an outcome.
+pub(super) const BROKEN_OFF: &str = "it was broken off";
+
 /// The present, by the clock that people read and by the one that never jumps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
@@ -159,8 +162,15 @@ impl Record {
         }
     }
 
-    pub fn end(&mut self, operation: u64, outcome: Result<(), String>, now: Moment) {
-        let Some(ended) = self.take(operation) else { return };
+    /// How long it took; `None` where it has ended before.
+    pub fn end(&mut self, operation: u64, outcome: Result<(), String>, now: Moment) -> Option<Duration> {
+        let ended = self.take(operation)?;
+        let took = now.clock.saturating_duration_since(ended.since.clock);
+        self.keep(ended, outcome, now);
+        Some(took)
+    }
+
+    fn keep(&mut self, ended: Running, outcome: Result<(), String>, now: Moment) {
         let routine = ended.operation.is_routine();
         if routine {
             if outcome.is_ok() {
@@ -183,11 +193,6 @@ impl Record {
         if self.past.len() > KEPT {
             self.past.pop_front();
         }
-    }
-
-    /// It went away without an outcome; after one, this is nothing.
-    pub fn break_off(&mut self, operation: u64, now: Moment) {
-        self.end(operation, Err("it was broken off".to_owned()), now);
     }
 
     pub fn forget(&mut self, operation: u64) {

@@ -23,6 +23,7 @@ mod images;
 mod lists;
 mod load;
 mod logs;
+mod metrics;
 mod namespaces;
 mod play;
 mod pod;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         serve::cases(),
         fsck::cases(),
         stuck::cases(),
+        metrics::cases(),
         switch::cases(),
         crictl::cases(),
         play::cases(),
