@@ -18,6 +18,7 @@ pub mod id;
 pub mod image;
 pub mod io;
 pub mod linux;
+pub mod log;
 pub mod meter;
 pub mod metrics;
 pub mod migrate;

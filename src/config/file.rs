@@ -233,8 +233,12 @@ fn metrics(section: &mut Section<'_, '_>, into: &mut MetricsConfig) {
 }
 
 fn log(section: &mut Section<'_, '_>, into: &mut LogConfig) {
-    const FORMATS: [(&str, LogFormat); 3] =
-        [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    const FORMATS: [(&str, LogFormat); 4] = [
+        ("auto", LogFormat::Auto),
+        ("text", LogFormat::Text),
+        ("logfmt", LogFormat::Logfmt),
+        ("json", LogFormat::Json),
+    ];
     section.key("level", by(log_level), &mut into.level);
     section.key("format", word(&FORMATS), &mut into.format);
 }

@@ -202,9 +202,10 @@ pub struct LogConfig {
 /// What the daemon's log lines look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Human on a terminal, logfmt elsewhere.
+    /// Text on a terminal, logfmt elsewhere.
     Auto,
     Text,
+    Logfmt,
     Json,
 }
 

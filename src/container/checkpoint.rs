@@ -62,8 +62,8 @@ impl Containers {
         check_location(&location)?;
         let (containers, id) = (self.clone(), container.id.clone());
         let work = tokio::spawn(async move {
-            let op = container.work.begin(Operation::CheckpointContainer);
-            op.end(containers.take_and_pack(container, location, patience, &op).await)
+            let op = containers.begin(&container, Operation::CheckpointContainer);
+            op.run(containers.take_and_pack(container, location, patience, &op)).await
         });
         work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
     }
@@ -179,8 +179,9 @@ impl Containers {
                 (self.clone(), one.clone(), leased.clone(), patience.clone(), op.clone());
             let id = one.container.id.clone();
             // Tasks of their own: even after a panic they are let go.
-            let taking =
-                tokio::spawn(async move { containers.take_one(&one, at, &leased, &patience, &op).await });
+            let taking = tokio::spawn(async move {
+                op.within(containers.take_one(&one, at, &leased, &patience, &op)).await
+            });
             async move {
                 taking.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
             }

@@ -64,14 +64,14 @@ impl Containers {
             Fifos::create(&self.state_dir(&id).join("io"), &exec_id, terminal, stdin).map_err(|source| {
                 ContainerError::Io { step: "make the command's streams", id: id.clone(), source }
             })?;
-        let op = container.work.begin(operation);
+        let op = self.begin(&container, operation);
         let command = Arc::new(Command { container, exec_id, fifos, op });
         let (tell, told) = oneshot::channel();
         let (containers, work) = (self.clone(), work(self.clone(), command.clone()));
         let task = tokio::spawn(async move {
             // Whoever waited may have left.
-            let _ = tell.send(command.op.end(work.await));
-            containers.clear_away(&command).await;
+            let _ = tell.send(command.op.run(work).await);
+            command.op.within(containers.clear_away(&command)).await;
         });
         match told.await {
             Ok(result) => result,

@@ -141,19 +141,19 @@ impl Plan {
         let (containers, id) = (self.containers.clone(), self.id.clone());
         let container = Arc::new(Container::new(self.facts()));
         containers.insert(container.clone());
-        let op = container.work.begin(Operation::CreateContainer);
+        let op = containers.begin(&container, Operation::CreateContainer);
         let _turn = op.turn().await;
         // A task of its own, so that even a panic is followed by the undo.
-        let made = tokio::spawn({
+        let made = tokio::spawn(op.within({
             let (container, op) = (container.clone(), op.clone());
             async move { self.bring_up(&container, &op).await }
-        });
+        }));
         let Err(create) =
             made.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
         else {
             return op.end(Ok(()));
         };
-        op.end(match containers.remove_all_of(&container, &op).await {
+        op.end(match op.within(containers.remove_all_of(&container, &op)).await {
             Ok(()) => Err(create),
             Err(undo) => {
                 let unknown = ContainerState::Unknown { started_at: Timestamp::NEVER };

@@ -67,7 +67,7 @@ impl Containers {
     /// Opens the log file anew, after the kubelet has renamed the old one (CRI ReopenContainerLog).
     pub async fn reopen_log(&self, container: &Container) -> Result<(), ContainerError> {
         self.must_run(container)?;
-        let op = container.work.begin(Operation::ReopenContainerLog);
+        let op = self.begin(container, Operation::ReopenContainerLog);
         let reopened = async {
             match container.io.lock().await.as_ref() {
                 Some(io) => io.reopen_log().await,
@@ -76,7 +76,7 @@ impl Containers {
         };
         let step = "reopen the log";
         let failed = |source| ContainerError::Io { step, id: container.id.clone(), source };
-        op.end(op.step(step, reopened).await.map_err(failed))
+        op.run(async { op.step(step, reopened).await.map_err(failed) }).await
     }
 
     /// Refuses what does not run.

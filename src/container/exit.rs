@@ -44,10 +44,10 @@ impl Containers {
 
     /// The container's process has ended so. Noting it twice is fine: the first one stays.
     pub async fn exited(&self, container: &Container, exit: Exit) -> Result<(), ContainerError> {
-        let op = container.work.begin(Operation::Exit);
+        let op = self.begin(container, Operation::Exit);
         match self.turn(container, &op).await {
             Ok(_turn) if container.facts().state.is_exited() => op.forget(),
-            Ok(_turn) => return op.end(self.note_exit(container, exit, &op).await),
+            Ok(_turn) => return op.run(self.note_exit(container, exit, &op)).await,
             // Removed meanwhile: nobody asks any more.
             Err(_) => op.forget(),
         }
@@ -75,7 +75,7 @@ impl Containers {
 
     /// The container is gone, and nobody knows how it ended.
     pub async fn lost(&self, container: &Container) -> Result<(), ContainerError> {
-        let op = container.work.begin(Operation::Exit);
+        let op = self.begin(container, Operation::Exit);
         let Ok(_turn) = self.turn(container, &op).await else {
             op.forget();
             return Ok(());
@@ -84,9 +84,12 @@ impl Containers {
             op.forget();
             return Ok(());
         }
-        op.step("drain the output", self.drain(container)).await;
-        let ended = container.facts().state.lost(Timestamp::now());
-        op.end(self.end_with(container, ended, &op).await)
+        let noted = async {
+            op.step("drain the output", self.drain(container)).await;
+            let ended = container.facts().state.lost(Timestamp::now());
+            self.end_with(container, ended, &op).await
+        };
+        op.run(noted).await
     }
 
     /// Writes the end down, reaps the task, and only then tells: whoever sees EXITED may remove the container.
@@ -117,10 +120,9 @@ impl Containers {
     /// Ends a task that must not be: one that an earlier daemon made and did not live to start, or one of an ended
     /// container. `pid`: its init. The container stays what it is.
     pub async fn discard_task(&self, container: &Container, pid: u32) {
-        let op = container.work.begin(Operation::Recovery);
+        let op = self.begin(container, Operation::Recovery);
         container.discarded.store(pid, Ordering::Relaxed);
-        let ended = end_task(&self.inner().containerd, container.id.as_str(), &op).await;
-        if let Err(error) = op.end(ended) {
+        if let Err(error) = op.run(end_task(&self.inner().containerd, container.id.as_str(), &op)).await {
             tracing::warn!(container = %container.id, "a left-over task stays until removal: {}", chain(&error));
         }
     }

@@ -15,16 +15,19 @@ use crate::work::{Op, Operation};
 impl Containers {
     /// Removes a container with all it owns, killing it first where it runs (CRI RemoveContainer).
     pub async fn remove(&self, container: &Container) -> Result<(), ContainerError> {
-        let op = container.work.begin(Operation::RemoveContainer);
-        // By way of a stop, so that whoever waits for its end is told the true one.
-        if let Err(error) = self.bring_down(container, Duration::ZERO, &op).await {
-            tracing::warn!(container = %container.id, "removed without having been stopped: {}", chain(&error));
-        }
-        op.end(match self.turn(container, &op).await {
-            Ok(_turn) => self.remove_all_of(container, &op).await,
-            // Another call has done it while this one waited.
-            Err(_) => Ok(()),
-        })
+        let op = self.begin(container, Operation::RemoveContainer);
+        let removed = async {
+            // By way of a stop, so that whoever waits for its end is told the true one.
+            if let Err(error) = self.bring_down(container, Duration::ZERO, &op).await {
+                tracing::warn!(container = %container.id, "removed without having been stopped: {}", chain(&error));
+            }
+            match self.turn(container, &op).await {
+                Ok(_turn) => self.remove_all_of(container, &op).await,
+                // Another call has done it while this one waited.
+                Err(_) => Ok(()),
+            }
+        };
+        op.run(removed).await
     }
 
     /// The operation has the container's turn. The record goes last: as long as it stands, the container is known.

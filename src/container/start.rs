@@ -19,8 +19,8 @@ impl Containers {
         let containers = self.clone();
         let id = container.id.clone();
         let work = tokio::spawn(async move {
-            let op = container.work.begin(Operation::StartContainer);
-            op.end(containers.start_in_turn(&container, &op).await)
+            let op = containers.begin(&container, Operation::StartContainer);
+            op.run(containers.start_in_turn(&container, &op)).await
         });
         work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
     }
@@ -132,17 +132,17 @@ impl Containers {
 
     /// Gives a recovered container that was never started the streams to be started with.
     pub async fn prepare_streams(&self, container: &Container) -> Result<(), ContainerError> {
-        let op = container.work.begin(Operation::Recovery);
+        let op = self.begin(container, Operation::Recovery);
         let opened = async {
             let _turn = self.turn(container, &op).await?;
             op.step("open the streams", self.open_fresh_fifos(container)).await
         };
-        op.end(opened.await)
+        op.run(opened).await
     }
 
     /// Notes that a container runs though nobody wrote it down: its true start is not known, the present is.
     pub async fn found_running(&self, container: &Container, pid: u32) -> Result<(), ContainerError> {
-        let op = container.work.begin(Operation::Recovery);
+        let op = self.begin(container, Operation::Recovery);
         let noted = async {
             let _turn = self.turn(container, &op).await?;
             if container.facts().state.is_exited() {
@@ -153,7 +153,7 @@ impl Containers {
             self.becomes(container, running);
             Ok(())
         };
-        op.end(noted.await)
+        op.run(noted).await
     }
 
     async fn give_up_start(&self, container: &Container, error: &ContainerError, op: &Op) {

@@ -21,8 +21,8 @@ impl Containers {
     /// The signal is delivered once, however many calls wait; each call waits for its own `grace`, so a later call
     /// with less patience wins.
     pub async fn stop(&self, container: &Container, grace: Duration) -> Result<(), ContainerError> {
-        let op = container.work.begin(Operation::StopContainer);
-        op.end(self.bring_down(container, grace, &op).await)
+        let op = self.begin(container, Operation::StopContainer);
+        op.run(self.bring_down(container, grace, &op)).await
     }
 
     pub(super) async fn bring_down(

@@ -32,8 +32,8 @@ impl Containers {
         let containers = self.clone();
         let id = container.id.clone();
         let work = tokio::spawn(async move {
-            let op = container.work.begin(Operation::UpdateContainerResources);
-            op.end(containers.change_resources(&container, &resources, request.annotations, &op).await)
+            let op = containers.begin(&container, Operation::UpdateContainerResources);
+            op.run(containers.change_resources(&container, &resources, request.annotations, &op)).await
         });
         work.await.unwrap_or_else(|why| Err(ContainerError::Panicked { id, why: why.to_string() }))
     }

@@ -100,19 +100,13 @@ impl Subject {
     }
 }
 
-/// `namespace/name`.
-pub(super) fn name_of_pod(pod: &Sandbox) -> String {
-    let metadata = pod.facts().metadata.config.metadata.clone().unwrap_or_default();
-    format!("{}/{}", metadata.namespace, metadata.name)
-}
-
 /// Its name in the pod.
 pub(super) fn name_of_container(container: &Container) -> String {
     container.facts().metadata.config.metadata.clone().unwrap_or_default().name
 }
 
 fn of_pod(pod: &Sandbox, containers: &Containers) -> Vec<String> {
-    let mut doing = pod.work.doing(&name_of_pod(pod));
+    let mut doing = pod.work.doing(&pod.name());
     for container in containers.of_pod(&pod.id) {
         doing.extend(of_container(&container, containers));
     }
@@ -121,6 +115,6 @@ fn of_pod(pod: &Sandbox, containers: &Containers) -> Vec<String> {
 
 fn of_container(container: &Container, containers: &Containers) -> Vec<String> {
     let pod = containers.sandboxes().entry(container.pod.as_str());
-    let pod = pod.map_or_else(|| container.pod.to_string(), |pod| name_of_pod(&pod));
+    let pod = pod.map_or_else(|| container.pod.to_string(), |pod| pod.name());
     container.work.doing(&format!("{} in {pod}", name_of_container(container)))
 }

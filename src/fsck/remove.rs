@@ -77,7 +77,7 @@ impl Fsck {
             record => record?,
         };
         // Nobody's: it is in no record.
-        let op = Work::default().begin(Operation::Recovery);
+        let op = Work::default().begin(Operation::Recovery, tracing::Span::none());
         op.end(end_task(containerd, id, &op).await)?;
         if let Ok(spec) = serde_json::from_slice(&record.spec) {
             let (path, id) = (spec::cgroups_path_of(&spec), id.to_owned());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt as _};
+use tracing::Instrument as _;
 
 use super::blob::{self, Role};
 use super::error::{Flaw, ImageError};
@@ -40,7 +41,8 @@ impl Images {
     /// A failed pull leaves nothing behind.
     pub async fn pull(&self, request: PullRequest<'_>) -> Result<Arc<Image>, ImageError> {
         let counted = Unrecorded::begin(PULL);
-        counted.end(self.pull_uncounted(request).await)
+        let span = tracing::error_span!(parent: None, "op", op = PULL.name(), image = request.reference);
+        counted.end(self.pull_uncounted(request).instrument(span).await)
     }
 
     async fn pull_uncounted(&self, request: PullRequest<'_>) -> Result<Arc<Image>, ImageError> {

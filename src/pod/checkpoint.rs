@@ -68,15 +68,17 @@ pub async fn checkpoint(
     must_be_empty(&output)?;
     let (containers, id) = (containers.clone(), sandbox.id.clone());
     let work = tokio::spawn(async move {
-        let op = sandbox.work.begin(Operation::CheckpointPod);
-        let done = fill(&containers, &sandbox, &chosen, &output, &patience, &op).await;
-        op.end(match done {
-            Ok(()) => Ok(()),
-            Err(error) => match op.step("empty the folder", empty(output)).await {
-                Ok(()) => Err(error),
-                Err(undo) => Err(PodError::Undo { error: Box::new(error), undo: Box::new(undo) }),
-            },
-        })
+        let op = sandbox.begin(Operation::CheckpointPod);
+        let done = async {
+            match fill(&containers, &sandbox, &chosen, &output, &patience, &op).await {
+                Ok(()) => Ok(()),
+                Err(error) => match op.step("empty the folder", empty(output)).await {
+                    Ok(()) => Err(error),
+                    Err(undo) => Err(PodError::Undo { error: Box::new(error), undo: Box::new(undo) }),
+                },
+            }
+        };
+        op.run(done).await
     });
     work.await.unwrap_or_else(|why| Err(PodError::Panicked { id, why: why.to_string() }))
 }

@@ -60,19 +60,19 @@ impl PodError {
 /// fine.
 pub async fn stop(containers: &Containers, id: &str) -> Result<(), PodError> {
     let Some(sandbox) = found(containers, id)? else { return Ok(()) };
-    let op = sandbox.work.begin(Operation::StopPodSandbox);
+    let op = sandbox.begin(Operation::StopPodSandbox);
     let stopped = async {
         stop_containers(containers, &sandbox, &op).await?;
         Ok(containers.sandboxes().stop(&sandbox, &op).await?)
     };
-    op.end(stopped.await)
+    op.run(stopped).await
 }
 
 /// Removes every container, then the sandbox, stopping what still runs (CRI RemovePodSandbox). Idempotent; a pod that
 /// is not there is fine.
 pub async fn remove(containers: &Containers, id: &str) -> Result<(), PodError> {
     let Some(sandbox) = found(containers, id)? else { return Ok(()) };
-    let op = sandbox.work.begin(Operation::RemovePodSandbox);
+    let op = sandbox.begin(Operation::RemovePodSandbox);
     let removed = async {
         let of_pod = containers.of_pod(&sandbox.id);
         // A container's end must be noted before its removal: a kubelet that watches sees how each one ended.
@@ -81,7 +81,7 @@ pub async fn remove(containers: &Containers, id: &str) -> Result<(), PodError> {
         all("remove", &sandbox, op.step("remove the containers", removed).await)?;
         Ok(containers.sandboxes().remove(&sandbox, &op).await?)
     };
-    op.end(removed.await)
+    op.run(removed).await
 }
 
 /// All at once: a pod's end takes as long as its slowest container, not as all of them.

@@ -23,9 +23,9 @@ impl Sandboxes {
         image: &Image,
     ) -> Result<PathBuf, SandboxError> {
         // One at a time, and none while the sandbox goes down.
-        let op = sandbox.work.begin(Operation::CreateContainer);
+        let op = sandbox.begin(Operation::CreateContainer);
         let _turn = op.turn().await;
-        op.end(op.step("mount an image", self.mount_in_turn(sandbox, handler, image)).await)
+        op.run(op.step("mount an image", self.mount_in_turn(sandbox, handler, image))).await
     }
 
     async fn mount_in_turn(

@@ -107,19 +107,19 @@ impl Plan {
             resources: Default::default(),
         }));
         sandboxes.insert(sandbox.clone());
-        let op = sandbox.work.begin(Operation::RunPodSandbox);
+        let op = sandbox.begin(Operation::RunPodSandbox);
         let _turn = op.turn().await;
         // A task of its own, so that even a panic is followed by the teardown.
-        let up = tokio::spawn({
+        let up = tokio::spawn(op.within({
             let (sandbox, op) = (sandbox.clone(), op.clone());
             async move { self.bring_up(&sandbox, &op).await }
-        });
+        }));
         let Err(run) =
             up.await.unwrap_or_else(|why| Err(SandboxError::Panicked { id, why: why.to_string() }))
         else {
             return op.end(Ok(()));
         };
-        op.end(match sandboxes.take_down(&sandbox, Extent::Remove, &op).await {
+        op.end(match op.within(sandboxes.take_down(&sandbox, Extent::Remove, &op)).await {
             Ok(()) => Err(run),
             Err(undo) => {
                 sandboxes.becomes(&sandbox, |_| SandboxState::Unknown);

@@ -15,7 +15,7 @@ use crate::proto::cri;
 use crate::spec::{NodeFacts, UserNamespace};
 use crate::state::{Making, Names, PrefixIndex, PrefixMatch, SandboxMetadata, UpdatedResources};
 use crate::time::Timestamp;
-use crate::work::Work;
+use crate::work::{Op, Operation, Work};
 
 /// One sandbox. Its facts are replaced whole, so that a reader never sees half a change.
 #[derive(Debug)]
@@ -82,6 +82,25 @@ impl Sandbox {
     /// What is known now.
     pub fn facts(&self) -> Arc<SandboxFacts> {
         self.facts.borrow().clone()
+    }
+
+    /// Begins an operation on it, whose lines in the log say so.
+    pub fn begin(&self, operation: Operation) -> Op {
+        let span = tracing::error_span!(
+            parent: None,
+            "op",
+            op = operation.name(),
+            pod = %self.name(),
+            pod_id = %self.id
+        );
+        self.work.begin(operation, span)
+    }
+
+    /// `namespace/name`.
+    pub fn name(&self) -> String {
+        let facts = self.facts();
+        let metadata = facts.metadata.config.metadata.as_ref();
+        metadata.map(|metadata| format!("{}/{}", metadata.namespace, metadata.name)).unwrap_or_default()
     }
 
     /// The state now.

@@ -29,8 +29,8 @@ impl Sandboxes {
         }
         let (sandboxes, id) = (self.clone(), sandbox.id.clone());
         let work = tokio::spawn(async move {
-            let op = sandbox.work.begin(Operation::UpdatePodSandboxResources);
-            op.end(sandboxes.note_resources(&sandbox, request, &op).await)
+            let op = sandbox.begin(Operation::UpdatePodSandboxResources);
+            op.run(sandboxes.note_resources(&sandbox, request, &op)).await
         });
         work.await.unwrap_or_else(|why| Err(SandboxError::Panicked { id, why: why.to_string() }))
     }

@@ -20,6 +20,9 @@ mod timing;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tracing::Span;
+use tracing::instrument::{Instrument as _, Instrumented};
+
 use crate::meter::Raised;
 pub use operation::Operation;
 use record::{Moment, Record};
@@ -46,6 +49,7 @@ struct Begun {
     shared: Arc<Shared>,
     operation: Operation,
     serial: u64,
+    span: Span,
     _under_way: Raised<'static>,
 }
 
@@ -64,11 +68,12 @@ struct Step<'a> {
 }
 
 impl Work {
-    /// Begins an operation: it is in the record from now on.
-    pub fn begin(&self, operation: Operation) -> Op {
+    /// Begins an operation: it is in the record from now on. `span` says what it is about, on each line that is logged
+    /// by it.
+    pub fn begin(&self, operation: Operation, span: Span) -> Op {
         let serial = self.0.record().begin(operation, Moment::now());
         let _under_way = timing::begun(operation);
-        Op(Arc::new(Begun { shared: self.0.clone(), operation, serial, _under_way }))
+        Op(Arc::new(Begun { shared: self.0.clone(), operation, serial, span, _under_way }))
     }
 
     /// Nobody has a turn until the guard goes.
@@ -122,6 +127,16 @@ impl Op {
         };
         self.0.shared.record().hold(self.0.serial, true);
         Turn { op: self, _lock: lock }
+    }
+
+    /// Does `work`, which is all that there is to it: what that comes to is how it ended.
+    pub async fn run<T, E: Error + 'static>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        self.end(self.within(work).await)
+    }
+
+    /// Does `work` as a part of it, in another task for one.
+    pub fn within<W: Future>(&self, work: W) -> Instrumented<W> {
+        work.instrument(self.0.span.clone())
     }
 
     /// Notes how it ended, and hands that on.
@@ -216,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn a_step_is_told_while_it_lasts() {
         let work = Work::default();
-        let op = work.begin(Operation::RunPodSandbox);
+        let op = work.begin(Operation::RunPodSandbox, Span::none());
         let seen = op
             .step("attach the network", async {
                 let both = tokio::join!(
@@ -237,7 +252,7 @@ mod tests {
     async fn what_is_dropped_was_broken_off() {
         let work = Work::default();
         let stuck = async {
-            let op = work.begin(Operation::StartContainer);
+            let op = work.begin(Operation::StartContainer, Span::none());
             op.step("create the task", std::future::pending::<()>()).await;
         };
         assert!(futures::future::poll_immediate(Box::pin(stuck)).await.is_none());
@@ -249,9 +264,9 @@ mod tests {
     #[tokio::test]
     async fn who_waits_says_for_what() {
         let work = Work::default();
-        let run = work.begin(Operation::RunPodSandbox);
+        let run = work.begin(Operation::RunPodSandbox, Span::none());
         let turn = run.turn().await;
-        let stop = work.begin(Operation::StopPodSandbox);
+        let stop = work.begin(Operation::StopPodSandbox, Span::none());
         let mut waiting = Box::pin(stop.turn());
         assert!(futures::future::poll_immediate(&mut waiting).await.is_none());
         run.step("attach the network", async {
@@ -277,7 +292,10 @@ mod tests {
     #[tokio::test]
     async fn only_one_has_the_turn() {
         let work = Work::default();
-        let (first, second) = (work.begin(Operation::StopContainer), work.begin(Operation::RemoveContainer));
+        let (first, second) = (
+            work.begin(Operation::StopContainer, Span::none()),
+            work.begin(Operation::RemoveContainer, Span::none()),
+        );
         let turn = first.turn().await;
         assert!(futures::future::poll_immediate(Box::pin(second.turn())).await.is_none());
         drop(turn);

@@ -102,6 +102,8 @@ impl Drop for Unrecorded {
 
 #[cfg(test)]
 mod tests {
+    use tracing::Span;
+
     use super::super::{Work, step};
     use super::*;
 
@@ -111,12 +113,12 @@ mod tests {
     fn an_operation_is_counted_once_by_its_outcome() {
         let work = Work::default();
         for outcome in [Ok(()), Err(std::io::Error::other("no"))] {
-            let op = work.begin(Operation::CheckpointPod);
+            let op = work.begin(Operation::CheckpointPod, Span::none());
             assert_eq!(under_way(Operation::CheckpointPod), 1);
             let _ = op.end(outcome);
         }
-        drop(work.begin(Operation::CheckpointPod));
-        work.begin(Operation::CheckpointPod).forget();
+        drop(work.begin(Operation::CheckpointPod, Span::none()));
+        work.begin(Operation::CheckpointPod, Span::none()).forget();
         assert_eq!(under_way(Operation::CheckpointPod), 0);
         let counts = |outcome| timings().operations[&(Operation::CheckpointPod, outcome)].count();
         assert_eq!((counts(Outcome::Done), counts(Outcome::Failed)), (1, 2));
@@ -125,7 +127,7 @@ mod tests {
     #[tokio::test]
     async fn a_step_is_counted_once_wherever_it_is_one() {
         let work = Work::default();
-        let op = work.begin(Operation::UpdatePodSandboxResources);
+        let op = work.begin(Operation::UpdatePodSandboxResources, Span::none());
         op.step("a", step(Operation::UpdatePodSandboxResources, "b", async {})).await;
         let broken_off = op.step("a", std::future::pending::<()>());
         assert!(futures::future::poll_immediate(Box::pin(broken_off)).await.is_none());

@@ -17,6 +17,7 @@ pub fn cases() -> Vec<Case> {
         systemd_is_told_of_its_start_its_life_and_its_end,
         it_does_not_run_beside_the_built_in_plugin,
         labels_that_the_node_cannot_give_are_told_at_the_start,
+        what_an_operation_logs_says_whose_pod_it_is_about,
     ]
 }
 
@@ -69,6 +70,28 @@ async fn labels_that_the_node_cannot_give_are_told_at_the_start(t: Test) {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("runtime.enable_selinux") && text.contains("runs without SELinux"), "{text}");
+}
+
+async fn what_an_operation_logs_says_whose_pod_it_is_about(t: Test) {
+    let pod = t.pod().run().await;
+    let app = pod.container("app").start().await;
+    app.stop(0).await;
+    let lines = t.node().log_of(&[pod.id.clone(), app.id.clone()]);
+    let name = &pod.config.metadata.as_ref().unwrap().name;
+    let of_pod = format!(" pod=node-tests/{name} pod_id={}", pod.id);
+    let of_container = format!("{of_pod} container_name=app container_id={}", app.id);
+    for (operation, about) in [
+        ("RunPodSandbox", &of_pod),
+        ("CreateContainer", &of_container),
+        ("StartContainer", &of_container),
+        ("StopContainer", &of_container),
+    ] {
+        let of_it: Vec<_> = lines.iter().filter(|line| line.contains(&format!(" op={operation} "))).collect();
+        assert!(!of_it.is_empty(), "nothing is logged of {operation}");
+        for line in of_it {
+            assert!(line.contains(about.as_str()), "{operation}: {line}");
+        }
+    }
 }
 
 async fn it_does_not_run_beside_the_built_in_plugin(t: Test) {
