@@ -118,7 +118,7 @@ pub enum OutputForm {
 }
 
 /// The file, and what beats it.
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct ConfigArgs {
     /// Configuration file [default: /etc/cridge/config.toml, if it exists].
     #[arg(long, value_name = "FILE")]

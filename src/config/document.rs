@@ -1,5 +1,7 @@
 //! The one place that documents every key: the default file, and the page made of it.
 
+use super::in_force::{Effect, effect};
+
 /// What `cridge config default` prints: every key with its meaning and default.
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -12,10 +14,11 @@ fn example(line: &str) -> Option<&str> {
 pub fn markdown() -> String {
     let mut page = String::from("# Configuration\n");
     let mut prose: Vec<&str> = Vec::new();
-    let mut head = true;
+    let (mut head, mut prefix) = (true, String::new());
     for line in DEFAULT.lines() {
         if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             page.push_str(&format!("\n## `[{section}]`\n\n"));
+            prefix = format!("{section}.");
             paragraph(&mut page, &mut prose);
             table(&mut page);
         } else if let Some(entry) =
@@ -24,7 +27,11 @@ pub fn markdown() -> String {
             let (key, value) = entry.split_once(" = ").expect("the filter asked for it");
             let value =
                 if example(line).is_some() { format!("none; e.g. `{value}`") } else { format!("`{value}`") };
-            page.push_str(&format!("| `{key}` | {value} | {} |\n", prose.join(" ")));
+            let effect = match effect(&format!("{prefix}{key}")) {
+                Some(Effect::AtOnce) => "at once",
+                Some(Effect::Restart) | None => "at a restart",
+            };
+            page.push_str(&format!("| `{key}` | {value} | {effect} | {} |\n", prose.join(" ")));
             prose.clear();
         } else if let Some(text) = line.strip_prefix("# ") {
             prose.push(text);
@@ -38,6 +45,12 @@ pub fn markdown() -> String {
     page
 }
 
+/// The default file with its examples in force, so that every key is in it.
+#[cfg(test)]
+pub(super) fn uncommented() -> String {
+    DEFAULT.lines().map(|line| example(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
 fn paragraph(page: &mut String, prose: &mut Vec<&str>) {
     if !prose.is_empty() {
         page.push_str(&format!("{}\n", prose.join("\n")));
@@ -46,7 +59,7 @@ fn paragraph(page: &mut String, prose: &mut Vec<&str>) {
 }
 
 fn table(page: &mut String) {
-    page.push_str("\n| Key | Default | Meaning |\n| --- | --- | --- |\n");
+    page.push_str("\n| Key | Default | Takes effect | Meaning |\n| --- | --- | --- | --- |\n");
 }
 
 #[cfg(test)]
@@ -66,8 +79,7 @@ mod tests {
 
     #[test]
     fn every_key_is_documented_and_every_example_is_valid() {
-        let uncommented: Vec<_> = DEFAULT.lines().map(|line| example(line).unwrap_or(line)).collect();
-        let uncommented = uncommented.join("\n");
+        let uncommented = uncommented();
         let (_, notes) = walk(&uncommented);
         assert!(
             notes.mistakes.is_empty() && notes.unknown.is_empty(),

@@ -114,7 +114,7 @@ impl Containers {
         container.facts().state.running().map_err(|source| container.denied(source))?;
         let sandbox = self.sandboxes().find(container.pod.as_str())?;
         let handler = self.sandboxes().handlers().find(&sandbox.facts().metadata.runtime_handler)?;
-        self.can_checkpoint(&sandbox, handler).await
+        self.can_checkpoint(&sandbox, &handler).await
     }
 
     /// Takes the state of containers at one moment, each into its folder. The caller has them to itself (`checkpointing`),

@@ -10,6 +10,7 @@ use super::accounts::with_mounted;
 use super::restore::{Asked, Restore, Source};
 use super::volumes::{self, Volume};
 use super::{Container, ContainerError, ContainerFacts, ContainerState, Containers, check};
+use crate::config::Config;
 use crate::containerd::{ContainerRecord, RuntimeSelection, SnapshotMount, TypedBlob};
 use crate::id::{ContainerId, SnapshotKey};
 use crate::image::Image;
@@ -74,6 +75,8 @@ impl Containers {
 /// One creation: everything that is decided before anything is made.
 pub(super) struct Plan {
     pub(super) containers: Containers,
+    /// Those in force when it was asked for.
+    pub(super) settings: Arc<Config>,
     pub(super) id: ContainerId,
     name: String,
     pub(super) sandbox: Arc<Sandbox>,
@@ -98,7 +101,7 @@ impl Plan {
     ) -> Result<Self, ContainerError> {
         let facts = sandbox.facts();
         let pod_config = facts.metadata.config.clone();
-        let handler = containers.sandboxes().handlers().find(&facts.metadata.runtime_handler)?.clone();
+        let handler = containers.sandboxes().handlers().find(&facts.metadata.runtime_handler)?;
         let names =
             (config.metadata.clone().unwrap_or_default(), pod_config.metadata.clone().unwrap_or_default());
         let wanted = config.image.clone().unwrap_or_default();
@@ -122,6 +125,7 @@ impl Plan {
         let labels = containers.sandboxes().selinux().of_container(&config, &sandbox, &handler);
         let labels = labels.map_err(ContainerError::Spec)?;
         Ok(Self {
+            settings: containers.inner().config.now(),
             containers,
             id,
             name,
@@ -316,7 +320,7 @@ impl Plan {
         for mount in &mut mounts {
             mount.options.retain(|option| !option.starts_with("uidmap=") && !option.starts_with("gidmap="));
         }
-        let target = self.containers.inner().config.state.join("views").join(self.id.as_str());
+        let target = self.containers.inner().config.now().state.join("views").join(self.id.as_str());
         let label = self.labels.mount.clone();
         let fill = move |root: &Path| volumes::fill(&volumes, root, &label);
         with_mounted(mounts, target, fill).await.map_err(|source| ContainerError::Linux {

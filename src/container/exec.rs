@@ -101,7 +101,7 @@ impl Containers {
         if let Ok(Outcome::TimedOut | Outcome::CallerGone) = outcome {
             op.step("kill the command", self.kill_exec(command)).await;
         }
-        let captured = capture.finish(self.inner().config.runtime.exec_drain);
+        let captured = capture.finish(self.inner().config.now().runtime.exec_drain);
         let captured = op.step("read the rest of its output", captured).await;
         match outcome? {
             Outcome::Ended(code) => {

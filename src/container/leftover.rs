@@ -47,7 +47,7 @@ impl Containers {
         for path in [&fifos.stdout, &fifos.stderr].into_iter().flatten() {
             match Outflow::open(path) {
                 Ok(outflow) => {
-                    let drain = self.inner().config.runtime.exec_drain;
+                    let drain = self.inner().config.now().runtime.exec_drain;
                     outputs.push(tokio::spawn(pass_output(outflow, None, over.clone(), drain)));
                 }
                 Err(error) => tracing::warn!(container = %container.id, "{}", chain(&error)),

@@ -122,7 +122,7 @@ impl Containers {
         }
         let found = self.inner().images.find(image).filter(|image| image.checkpoint);
         let Some(found) = found else { return Ok(None) };
-        if !self.inner().config.runtime.restore_from_images {
+        if !self.inner().config.now().runtime.restore_from_images {
             let why = format!("{image:?} was made of a checkpoint, and runtime.restore_from_images is off");
             return Err(ContainerError::CannotCheckpoint { why });
         }
@@ -161,7 +161,7 @@ impl Containers {
             Source::Image { image, snapshotter, .. } => {
                 let unpacked = self.inner().images.ensure_unpacked(&image, &snapshotter).await;
                 unpacked.map_err(|error| ContainerError::Image(error.into()))?;
-                let scratch = self.inner().config.state.join("views");
+                let scratch = self.inner().config.now().state.join("views");
                 let read = move |root: &Path| Ok(read(Opened::Folder(root)));
                 let seen = self.inner().accounts.look_into(&snapshotter, &image, &scratch, read).await;
                 seen.map_err(|error| error.at("look into the checkpoint's image", id))?
@@ -272,7 +272,7 @@ impl Plan {
     pub(super) async fn unpack_checkpoint(&self) -> Result<(), ContainerError> {
         let Some(restore) = self.restore.clone() else { return Ok(()) };
         let folder = self.containers.restore_dir(&self.id);
-        let limit = self.containers.inner().config.image.max_layer_bytes;
+        let limit = self.containers.inner().config.now().image.max_layer_bytes;
         let stdin = self.config.stdin && !self.config.tty;
         let flaw = restore.source.flaw();
         let unpack = move |opened: Opened<'_>| {
@@ -288,7 +288,7 @@ impl Plan {
     pub(super) async fn apply_changes(&self, container: &Container) -> Result<(), ContainerError> {
         let Some(restore) = &self.restore else { return Ok(()) };
         let folder = self.containers.restore_dir(&self.id);
-        let limit = self.containers.inner().config.image.max_layer_bytes;
+        let limit = self.containers.inner().config.now().image.max_layer_bytes;
         let flaw = restore.source.flaw();
         let write = move || write_layer(&folder, limit).map_err(flaw);
         let Some(layer) = blocking(&self.id, write).await? else { return Ok(()) };

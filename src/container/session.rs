@@ -44,7 +44,7 @@ impl Containers {
         streams: Streams,
     ) -> Result<i32, ContainerError> {
         let Command { container, exec_id, fifos, op } = command;
-        let drain = self.inner().config.runtime.exec_drain;
+        let drain = self.inner().config.now().runtime.exec_drain;
         let over = CancellationToken::new();
         let stderr = if fifos.terminal { None } else { fifos.stderr.as_deref() };
         let mut outputs = Vec::new();

@@ -32,7 +32,7 @@ impl Plan {
         if !spec::needs_passwd(&self.config, &self.image.config) {
             return Ok(Arc::default());
         }
-        let scratch = self.containers.inner().config.state.join("views");
+        let scratch = self.containers.inner().config.now().state.join("views");
         let accounts = &self.containers.inner().accounts;
         accounts
             .of(&self.handler.snapshotter, &self.image, &scratch)
@@ -60,9 +60,10 @@ impl Plan {
     /// Asks the host, off the runtime's threads, about what the config names.
     pub(super) async fn look(&self, images: Vec<MountedImage>) -> Result<Looked, ContainerError> {
         let (id, config, handler) = (self.id.clone(), self.config.clone(), self.handler.clone());
-        let (pod, runtime) = (self.pod_config.clone(), self.containers.inner().config.runtime.clone());
+        let (pod, settings) = (self.pod_config.clone(), self.settings.clone());
         let (label, files) = (self.labels.mount.clone(), self.shared_files());
         let look = move || {
+            let runtime = &settings.runtime;
             let host_devices = if wants_host_devices(&config, &handler) {
                 let failed = |source| ContainerError::Linux {
                     step: "look at the host's devices",
@@ -79,17 +80,17 @@ impl Plan {
                 mounts,
                 devices: mounts::devices(&config)?,
                 host_devices,
-                cdi: cdi::edits(&config, &runtime)?,
-                block_io: classes::block_io(&config, &pod, &runtime)?,
-                rdt_class: classes::rdt(&config, &pod, &runtime)?,
-                seccomp_profile: seccomp_profile(&config, &runtime)?,
+                cdi: cdi::edits(&config, runtime)?,
+                block_io: classes::block_io(&config, &pod, runtime)?,
+                rdt_class: classes::rdt(&config, &pod, runtime)?,
+                seccomp_profile: seccomp_profile(&config, runtime)?,
             })
         };
         blocking(&self.id, look).await
     }
 
     pub(super) fn volumes(&self) -> Vec<Volume> {
-        if self.containers.inner().config.runtime.ignore_image_defined_volumes {
+        if self.settings.runtime.ignore_image_defined_volumes {
             return Vec::new();
         }
         let declared = self.image.config.volumes().clone().unwrap_or_default();
@@ -122,7 +123,7 @@ impl Plan {
             passwd: accounts.passwd.as_deref(),
             group: accounts.group.as_deref(),
             sandbox_dir: &sandboxes.root_dir(&self.sandbox.id),
-            runtime: &self.containers.inner().config.runtime,
+            runtime: &self.settings.runtime,
             handler: &self.handler.config,
             recursive_read_only: self.handler.features().recursive_read_only,
             base: self.handler.base.as_deref(),

@@ -41,7 +41,7 @@ impl Containers {
         sandbox.pause_pid()?;
         // The target of a TARGET pid namespace may have ended, or been restarted, since the spec was made.
         self.pid_namespace(&sandbox, &facts.metadata.config)?;
-        let handler = self.sandboxes().handlers().find(&sandbox.facts().metadata.runtime_handler)?.clone();
+        let handler = self.sandboxes().handlers().find(&sandbox.facts().metadata.runtime_handler)?;
         let stdio = op.step("open the streams", self.open_log(container)).await?;
         let containerd = &self.inner().containerd;
         let key = SnapshotKey::from(&container.id);
@@ -121,7 +121,7 @@ impl Containers {
         let log = if path.as_os_str().is_empty() {
             LogTarget::Discard
         } else {
-            LogTarget::File { path, max_line: self.inner().config.runtime.max_log_line }
+            LogTarget::File { path, max_line: self.inner().config.now().runtime.max_log_line }
         };
         let io = ContainerIo::open(fifos, log, self.keeper(container)).map_err(|source| {
             ContainerError::Io { step: "open the log", id: container.id.clone(), source }

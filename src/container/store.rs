@@ -13,7 +13,7 @@ use super::oom::Oom;
 use super::state::Denied;
 use super::witness::Witness;
 use super::{ContainerError, ContainerState};
-use crate::config::Config;
+use crate::config::InForce;
 use crate::containerd::{Containerd, ContainerdError};
 use crate::id::{ContainerId, PodId};
 use crate::image::Images;
@@ -81,7 +81,7 @@ impl ContainerFacts {
 pub struct Containers(Arc<Inner>);
 
 pub(super) struct Inner {
-    pub config: Arc<Config>,
+    pub config: InForce,
     pub containerd: Containerd,
     pub images: Images,
     pub sandboxes: Sandboxes,
@@ -160,7 +160,7 @@ impl Container {
 impl Containers {
     /// An empty store over the mechanisms.
     pub fn new(
-        config: Arc<Config>,
+        config: InForce,
         containerd: Containerd,
         images: Images,
         sandboxes: Sandboxes,
@@ -191,12 +191,12 @@ impl Containers {
 
     /// `<root>/containers/<id>`: status file, image volumes.
     pub fn root_dir(&self, id: &ContainerId) -> PathBuf {
-        self.0.config.root.join("containers").join(id.as_str())
+        self.0.config.now().root.join("containers").join(id.as_str())
     }
 
     /// `<state>/containers/<id>`: FIFOs.
     pub fn state_dir(&self, id: &ContainerId) -> PathBuf {
-        self.0.config.state.join("containers").join(id.as_str())
+        self.0.config.now().state.join("containers").join(id.as_str())
     }
 
     /// The container with that id, or the only one whose id begins so. One in the making is not found.
@@ -299,7 +299,7 @@ impl Containers {
     /// Ends what an earlier process, killed while it looked into an image, has left in containerd.
     pub async fn end_stale_views(&self) -> Result<(), ContainerdError> {
         let handlers = self.sandboxes().handlers().all();
-        let snapshotters = handlers.map(|handler| handler.snapshotter.clone()).collect();
+        let snapshotters = handlers.into_iter().map(|handler| handler.snapshotter.clone()).collect();
         self.0.accounts.end_stale(&snapshotters).await
     }
 

@@ -53,8 +53,9 @@ impl Containers {
         let before = StoredSpec::parse(&record.spec)
             .map_err(|source| ContainerError::StoredSpec { id: container.id.clone(), source })?;
         let node = self.sandboxes().node();
-        let after =
-            before.with(resources, &self.inner().config.runtime, &node).map_err(ContainerError::Spec)?;
+        let after = before
+            .with(resources, &self.inner().config.now().runtime, &node)
+            .map_err(ContainerError::Spec)?;
         let task = match container.facts().state {
             // Of an unknown state, it may run.
             ContainerState::Running { .. } | ContainerState::Unknown { .. } => Some(TaskChange {

@@ -68,8 +68,8 @@ impl cri::image_service_server::ImageService for ImageService {
         let request = request.into_inner();
         let reference = reference(request.image.as_ref())?;
         let handler = request.image.as_ref().map(|image| image.runtime_handler.as_str()).unwrap_or_default();
-        let snapshotter = self.handlers.find(handler)?.snapshotter.as_str();
-        let pull = PullRequest { reference, auth: request.auth.as_ref(), snapshotter: Some(snapshotter) };
+        let snapshotter = self.handlers.find(handler)?.snapshotter;
+        let pull = PullRequest { reference, auth: request.auth.as_ref(), snapshotter: Some(&snapshotter) };
         let image = self.images.pull(pull).await?;
         Ok(Response::new(cri::PullImageResponse { image_ref: image.id.to_string() }))
     }

@@ -1,7 +1,5 @@
 //! RuntimeService.
 
-use std::sync::Arc;
-
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
@@ -9,7 +7,7 @@ use super::batch::{Batches, batches};
 use super::events::{Events, events};
 use super::request::{checked_command, id, seconds};
 use super::{convert, lists, stats, verbose};
-use crate::config::{CgroupDriver, Config};
+use crate::config::{CgroupDriver, InForce};
 use crate::container::Containers;
 use crate::containerd::Containerd;
 use crate::events::{Hub, Link};
@@ -31,7 +29,7 @@ const MAX_CIDRS: usize = 1024;
 
 /// The service over the domain.
 pub struct RuntimeService {
-    pub config: Arc<Config>,
+    pub config: InForce,
     pub containerd: Containerd,
     pub containers: Containers,
     pub images: Images,
@@ -62,7 +60,8 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         let conditions = self.conditions().await;
         let handlers = self.sandboxes().handlers();
         let info = if request.into_inner().verbose {
-            verbose::runtime(&self.config, &self.containers, self.images.pause_name(), &self.containerd).await
+            verbose::runtime(&self.config.now(), &self.containers, self.images.pause_name(), &self.containerd)
+                .await
         } else {
             Default::default()
         };
@@ -82,7 +81,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         &self,
         _: Request<cri::RuntimeConfigRequest>,
     ) -> Reply<cri::RuntimeConfigResponse> {
-        let driver = match self.config.runtime.cgroup_driver {
+        let driver = match self.config.now().runtime.cgroup_driver {
             Some(CgroupDriver::Systemd) => cri::CgroupDriver::Systemd,
             Some(CgroupDriver::Cgroupfs) | None => cri::CgroupDriver::Cgroupfs,
         };

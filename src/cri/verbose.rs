@@ -81,19 +81,19 @@ pub(super) async fn runtime(
         "containerd": {"socket": config.containerd.socket, "namespace": config.containerd.namespace, "version": version},
         "root": config.root,
         "state": config.state,
-        "handlers": handlers.all().map(|one| (one.name.clone(), handler(one))).collect::<serde_json::Map<_, _>>(),
+        "handlers": handlers.all().iter().map(|one| (one.name.clone(), handler(one))).collect::<serde_json::Map<_, _>>(),
         "snapshotter": config.image.snapshotter,
         "cni": {"confDir": config.network.conf_dir, "binDirs": config.network.bin_dirs},
         "registryConfigDirs": config.registry.config_dirs,
     });
     let mut info = HashMap::from([("config".to_owned(), config.to_string())]);
     info.insert("podsInTheMaking".to_owned(), in_the_making(containers).to_string());
-    let networks = &handlers.default_handler().networks;
+    let networks = handlers.default_handler().networks;
     info.insert("cniconfig".to_owned(), networks.describe().to_string());
     // Plain text, as the built-in plugin has it.
     let default = ["lastCNILoadStatus", "lastCNILoadStatus.default"];
     info.extend(default.map(|key| (key.to_owned(), networks.last_load())));
-    let of_their_own = handlers.all().filter(|handler| handler.config.cni_conf_dir.is_some());
+    let of_their_own = handlers.all().into_iter().filter(|handler| handler.config.cni_conf_dir.is_some());
     info.extend(
         of_their_own
             .map(|handler| (format!("lastCNILoadStatus.{}", handler.name), handler.networks.last_load())),

@@ -1,6 +1,6 @@
 //! One subscription, opened before a full comparison after every (re)connect, for as long as the daemon lives.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::Config;
+use crate::config::InForce;
 use crate::container::Containers;
 use crate::containerd::{Containerd, ContainerdError, Event, EventStream, Exit};
 use crate::error::chain;
@@ -54,7 +54,7 @@ pub enum Link {
 /// Everything that follows containerd.
 #[derive(Clone)]
 pub struct Followers {
-    pub config: Arc<Config>,
+    pub config: InForce,
     pub containerd: Containerd,
     pub containers: Containers,
     pub images: Images,
@@ -112,7 +112,8 @@ async fn follow(followers: &Followers, link: &watch::Sender<Link>) -> Lost {
     }
     let Followers { config, containerd, containers, .. } = followers.clone();
     // Nobody waits for it, and it ends with the connection.
-    let _fsck = AbortOnDropHandle::new(tokio::spawn(fsck::after_comparison(config, containerd, containers)));
+    let _fsck =
+        AbortOnDropHandle::new(tokio::spawn(fsck::after_comparison(config.now(), containerd, containers)));
     loop {
         match events.next().await {
             Ok((published, event)) => {

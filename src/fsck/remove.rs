@@ -40,7 +40,7 @@ impl Fsck {
                 blocking(move || Ok(remove()?)).await
             }
             Thing::Trace(trace) => {
-                let networks = &self.handlers.default_handler().networks;
+                let networks = self.handlers.default_handler().networks;
                 let lock = self.lock_of(&trace.container_id);
                 Ok(networks.take_back(&trace, lock).await?)
             }

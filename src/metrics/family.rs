@@ -102,6 +102,11 @@ families! {
     ORPHANS_REMOVED: Counter "cridge_fsck_removed_total" ["kind"]
         "Things that belonged to nobody, and were removed by the daemon.";
 
+    RELOADS: Counter "cridge_config_reloads_total" ["outcome"]
+        "How often the configuration was read anew: taken or refused.";
+    RESTART_PENDING: Gauge "cridge_config_restart_pending_keys" []
+        "Keys that were changed in the file and need a restart to take effect.";
+
     LOG_BYTES: Counter "cridge_container_log_bytes_total" []
         "Bytes of containers' output that were written to their logs.";
     LOG_DROPPED: Counter "cridge_container_log_dropped_bytes_total" []

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::page::Page;
 use super::{family, process};
+use crate::config::Reloads;
 use crate::container::{ContainerState, Containers, exits};
 use crate::containerd::{CallKind, answers};
 use crate::cri;
@@ -44,6 +45,11 @@ impl Sources {
             let mut samples = page.family(family);
             things.iter().for_each(|(kind, count)| samples.value(&[&kind.to_string()], count));
         }
+        let reloads = Reloads::so_far();
+        let mut samples = page.family(&family::RELOADS);
+        samples.value(&["taken"], reloads.taken);
+        samples.value(&["refused"], reloads.refused);
+        page.single(&family::RESTART_PENDING, reloads.restart);
         page.single(&family::LOG_BYTES, io::WRITTEN_BYTES.value());
         page.single(&family::LOG_DROPPED, io::DROPPED_BYTES.value());
         let runtime = Handle::current().metrics();

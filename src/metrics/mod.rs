@@ -18,4 +18,4 @@ mod process;
 mod serve;
 
 pub use gather::Sources;
-pub use serve::{MetricsError, bind, serve};
+pub use serve::{Listener, MetricsError, bind, serve};

@@ -61,6 +61,11 @@ impl Networks {
         Self(Arc::new(Inner { config, folder, _watch: watch }))
     }
 
+    /// Whether it is of this configuration.
+    pub fn is_of(&self, config: &NetworkConfig) -> bool {
+        self.0.config == *config
+    }
+
     /// Whether a pod could be attached now: `Err` says what is missing. Rescans the folder; asks plugins of CNI ≥ 1.1
     /// by STATUS, within a deadline.
     pub async fn status(&self) -> Result<(), NetworkError> {

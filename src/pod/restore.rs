@@ -42,11 +42,11 @@ pub async fn restore(
     let config = field::required("config", request.config.as_ref())?;
     let names = names_of(&request.container_configs)?;
     let handler = containers.sandboxes().handlers().find(&request.runtime_handler)?;
-    containers.can_checkpoint_with(handler).await?;
+    containers.can_checkpoint_with(&handler).await?;
     let checkpoint = PathBuf::from(&request.checkpoint_path);
     let flaw = |why: String| PodError::NotACheckpoint { path: checkpoint.clone(), why };
     let options = read(&checkpoint.join(OPTIONS)).map_err(flaw)?;
-    fits(&options, handler).map_err(flaw)?;
+    fits(&options, &handler).map_err(flaw)?;
     same_names(&options, &names)?;
     let run = cri::RunPodSandboxRequest {
         config: Some(config.clone()),

@@ -1,7 +1,8 @@
 //! The client: one for the daemon, shared by all pulls.
 
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -39,10 +40,21 @@ const MANIFEST_TYPES: HeaderValue = HeaderValue::from_static(
 pub struct Registry(Arc<Inner>);
 
 struct Inner {
-    config: RegistryConfig,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    configured: RwLock<Arc<Configured>>,
     transport: Transport,
     authorizer: Authorizer,
+}
+
+/// What the configuration says.
+struct Configured {
+    folders: Vec<PathBuf>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Configured {
+    fn of(config: &RegistryConfig) -> Self {
+        Self { folders: config.config_dirs.clone(), headers: configured_headers(config) }
+    }
 }
 
 /// A manifest or index as served.
@@ -65,9 +77,15 @@ impl Registry {
     /// Reads nothing yet but the proxy variables: hosts.toml files are read at each pull (an operator's edit needs no
     /// restart).
     pub fn new(config: RegistryConfig) -> Self {
-        let headers = configured_headers(&config);
+        let configured = RwLock::new(Arc::new(Configured::of(&config)));
         let transport = Transport::new(Proxies::from_env());
-        Self(Arc::new(Inner { config, headers, transport, authorizer: Authorizer::default() }))
+        Self(Arc::new(Inner { configured, transport, authorizer: Authorizer::default() }))
+    }
+
+    /// From the next request on, this is the configuration.
+    pub fn reconfigure(&self, config: &RegistryConfig) {
+        let configured = Arc::new(Configured::of(config));
+        *self.0.configured.write().unwrap_or_else(PoisonError::into_inner) = configured;
     }
 
     /// Fetches the manifest or index that the reference names, from the first host that has it. At most 4 MiB.
@@ -125,10 +143,11 @@ impl Registry {
     /// For `cridge check` and error texts: which hosts a pull would try, with which CA, headers and proxy. Blocks on
     /// files.
     pub fn explain(&self, registry: &str) -> Vec<String> {
-        let route = hosts::route(&self.0.config.config_dirs, registry);
+        let configured = self.0.configured();
+        let route = hosts::route(&configured.folders, registry);
         let folder = match &route.folder {
             Some(folder) => format!("configured in {}", folder.display()),
-            None => format!("no folder for {registry} in {}", explain::roots(&self.0.config.config_dirs)),
+            None => format!("no folder for {registry} in {}", explain::roots(&configured.folders)),
         };
         let problem = route.problem.iter().map(|problem| format!("left aside: {problem}"));
         let hosts = route.hosts.iter().map(|host| explain::line(host, &self.0.transport.proxies));
@@ -147,7 +166,8 @@ impl Registry {
         F: Future<Output = Result<T, Cause>>,
     {
         let (endpoints, problem) = self.endpoints(question).await?;
-        let exchange = Exchange { authorizer: &self.0.authorizer, headers: &self.0.headers };
+        let configured = self.0.configured();
+        let exchange = Exchange { authorizer: &self.0.authorizer, headers: &configured.headers };
         let mut remaining = endpoints.len();
         let mut hosts = Vec::new();
         for endpoint in endpoints {
@@ -174,7 +194,7 @@ impl Registry {
         let (inner, registry) = (self.0.clone(), question.reference.registry.clone());
         let need = question.need;
         let find = move || {
-            let route = hosts::route(&inner.config.config_dirs, &registry);
+            let route = hosts::route(&inner.configured().folders, &registry);
             let able = route.hosts.into_iter().filter(|host| host.capabilities.allow(need));
             let endpoint = |host: Host| match inner.transport.link(&host) {
                 Ok(link) => Ok(Endpoint { host, link }),
@@ -192,6 +212,12 @@ impl Registry {
             return Err(RegistryError::NoHost { registry, capability: need.as_str() });
         }
         Ok((endpoints, problem))
+    }
+}
+
+impl Inner {
+    fn configured(&self) -> Arc<Configured> {
+        self.configured.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

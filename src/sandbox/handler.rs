@@ -1,6 +1,6 @@
 //! Runtime handlers: what a RuntimeClass' `handler` stands for on this node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -27,10 +27,13 @@ pub struct Handler {
     features: Arc<RwLock<Features>>,
 }
 
-/// All configured handlers.
+/// All configured handlers, as they are now. Cheap to clone.
 #[derive(Clone)]
-pub struct Handlers {
-    by_name: Arc<BTreeMap<String, Handler>>,
+pub struct Handlers(Arc<RwLock<Arc<Loaded>>>);
+
+/// The handlers of one configuration.
+pub struct Loaded {
+    by_name: BTreeMap<String, Handler>,
     default: String,
 }
 
@@ -62,43 +65,49 @@ impl Handler {
 impl Handlers {
     /// Loads every handler: its base spec, and a watched CNI folder (handlers with the same one share it).
     pub fn load(config: &Config) -> Result<Self, HandlerError> {
-        let mut networks = HashMap::new();
-        let mut by_name = BTreeMap::new();
-        for (name, handler) in &config.runtime.handlers {
-            by_name.insert(name.clone(), load(name, handler, config, &mut networks)?);
-        }
-        let default = config.runtime.default_handler.clone();
-        if !by_name.contains_key(&default) {
-            return Err(HandlerError::NoDefault(default));
-        }
-        Ok(Self { by_name: Arc::new(by_name), default })
+        let loaded = Loaded::load(config, &BTreeMap::new())?;
+        Ok(Self(Arc::new(RwLock::new(Arc::new(loaded)))))
+    }
+
+    /// What another configuration makes of them; nothing has changed yet. What is the same goes on as it is: watched
+    /// folders, and what is known of the runtimes.
+    pub fn prepare(&self, config: &Config) -> Result<Loaded, HandlerError> {
+        Loaded::load(config, &self.now().by_name)
+    }
+
+    /// From now on, these are the handlers. A pod whose handler is gone can be stopped and removed.
+    pub fn replace(&self, loaded: Loaded) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+    }
+
+    fn now(&self) -> Arc<Loaded> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The handler of that name; the empty name is the default's.
-    pub fn find(&self, name: &str) -> Result<&Handler, SandboxError> {
-        let known = if name.is_empty() { &self.default } else { name };
-        self.by_name.get(known).ok_or_else(|| SandboxError::UnknownHandler {
+    pub fn find(&self, name: &str) -> Result<Handler, SandboxError> {
+        let now = self.now();
+        let known = if name.is_empty() { &now.default } else { name };
+        now.by_name.get(known).cloned().ok_or_else(|| SandboxError::UnknownHandler {
             handler: name.to_owned(),
-            known: self.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+            known: now.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
         })
     }
 
     /// The handler of pods that name none.
-    pub fn default_handler(&self) -> &Handler {
-        self.by_name.get(&self.default).expect("load has checked that the default exists")
+    pub fn default_handler(&self) -> Handler {
+        let now = self.now();
+        now.by_name.get(&now.default).expect("load has checked that the default exists").clone()
     }
 
     /// All, in order of name.
-    pub fn all(&self) -> impl Iterator<Item = &Handler> {
-        self.by_name.values()
+    pub fn all(&self) -> Vec<Handler> {
+        self.now().by_name.values().cloned().collect()
     }
 
     /// Asks each handler's runtime what it can do.
     pub async fn learn_features(&self, containerd: &Containerd) {
-        for handler in self.by_name.values() {
-            let learnt = features::learn(handler, containerd).await;
-            *handler.features.write().unwrap_or_else(PoisonError::into_inner) = learnt;
-        }
+        self.now().learn_features(containerd).await;
     }
 
     /// As `Status` reports them: by name, then the default once more under the empty name (the kubelet looks there).
@@ -113,9 +122,37 @@ impl Handlers {
                 }),
             }
         };
-        let mut rows: Vec<_> = self.by_name.iter().map(|(name, handler)| row(name, handler)).collect();
-        rows.push(row("", self.default_handler()));
+        let mut rows: Vec<_> = self.all().iter().map(|handler| row(&handler.name, handler)).collect();
+        rows.push(row("", &self.default_handler()));
         rows
+    }
+}
+
+impl Loaded {
+    /// As [`Handlers::learn_features`].
+    pub async fn learn_features(&self, containerd: &Containerd) {
+        for handler in self.by_name.values() {
+            let learnt = features::learn(handler, containerd).await;
+            *handler.features.write().unwrap_or_else(PoisonError::into_inner) = learnt;
+        }
+    }
+
+    /// `known`: those of before.
+    fn load(config: &Config, known: &BTreeMap<String, Handler>) -> Result<Self, HandlerError> {
+        let mut networks: Vec<_> = known.values().map(|handler| handler.networks.clone()).collect();
+        let mut by_name = BTreeMap::new();
+        for (name, handler) in &config.runtime.handlers {
+            let mut loaded = load(name, handler, config, &mut networks)?;
+            if let Some(known) = known.get(name).filter(|known| *known.config == *handler) {
+                loaded.features = known.features.clone();
+            }
+            by_name.insert(name.clone(), loaded);
+        }
+        let default = config.runtime.default_handler.clone();
+        if !by_name.contains_key(&default) {
+            return Err(HandlerError::NoDefault(default));
+        }
+        Ok(Self { by_name, default })
     }
 }
 
@@ -123,7 +160,7 @@ fn load(
     name: &str,
     handler: &HandlerConfig,
     config: &Config,
-    networks: &mut HashMap<(PathBuf, usize), Networks>,
+    networks: &mut Vec<Networks>,
 ) -> Result<Handler, HandlerError> {
     let runtime = RuntimeSelection::from_handler(handler)
         .map_err(|why| HandlerError::Options { handler: name.to_owned(), why })?;
@@ -131,10 +168,13 @@ fn load(
     let mut network = config.network.clone();
     network.conf_dir = handler.cni_conf_dir.clone().unwrap_or(network.conf_dir);
     network.max_conf_num = handler.cni_max_conf_num.unwrap_or(network.max_conf_num);
-    let networks = networks
-        .entry((network.conf_dir.clone(), network.max_conf_num))
-        .or_insert_with(|| Networks::watch(network))
-        .clone();
+    let networks = match networks.iter().find(|known| known.is_of(&network)) {
+        Some(known) => known.clone(),
+        None => {
+            networks.push(Networks::watch(network));
+            networks[networks.len() - 1].clone()
+        }
+    };
     Ok(Handler {
         name: name.to_owned(),
         runtime,

@@ -97,7 +97,7 @@ impl Sandboxes {
 
     /// `<state>/image-volumes/<pod>`.
     pub fn image_volumes_dir(&self, id: &PodId) -> PathBuf {
-        self.inner().config.state.join("image-volumes").join(id.as_str())
+        self.inner().config.now().state.join("image-volumes").join(id.as_str())
     }
 }
 

@@ -14,6 +14,7 @@ use super::pod_network::pod_network;
 use super::teardown::Extent;
 use super::{Handler, NetworkHold, Sandbox, SandboxError, SandboxFacts, SandboxState, Sandboxes};
 use super::{Labels, Rootfs, files, give_to_root};
+use crate::config::Config;
 use crate::containerd::{ContainerRecord, NewTask, SnapshotMount, StdioPaths, TypedBlob};
 use crate::id::{PodId, SnapshotKey};
 use crate::image::Image;
@@ -49,7 +50,7 @@ impl Sandboxes {
         let config = crate::field::required("config", request.config.as_ref())?;
         let checked = check::check(config)?;
         let users = UserNamespace::of_pod(config).map_err(SandboxError::Spec)?;
-        let handler = self.handlers().find(&request.runtime_handler)?.clone();
+        let handler = self.handlers().find(&request.runtime_handler)?;
         if let (Some(_), Err(missing)) = (users, handler.features().user_namespaces) {
             return Err(SandboxError::UserNamespaces { handler: handler.name, missing });
         }
@@ -58,7 +59,9 @@ impl Sandboxes {
         let labels = self.selinux().of_pod(config, &handler).map_err(SandboxError::Spec)?;
         let (sandboxes, config) = (self.clone(), config.clone());
         let asked = request.runtime_handler.clone();
-        let plan = Plan { sandboxes, id: id.clone(), config, asked, handler, checked, users, labels };
+        let settings = self.inner().config.now();
+        let plan =
+            Plan { sandboxes, settings, id: id.clone(), config, asked, handler, checked, users, labels };
         let made = self.inner().making.make(&name, request, id.clone(), plan.carry_out()).await;
         let doing = |holder: &str| self.entry(holder).map(|other| other.work.aside()).unwrap_or_default();
         let made = made.map_err(|error| SandboxError::not_made(error, doing))?;
@@ -77,6 +80,8 @@ struct Made {
 /// One run: everything that is decided before anything is made.
 struct Plan {
     sandboxes: Sandboxes,
+    /// Those in force when it was asked for.
+    settings: Arc<Config>,
     id: PodId,
     config: cri::PodSandboxConfig,
     /// The name of its handler as asked for: empty for the default one, as the built-in plugin keeps it.
@@ -191,13 +196,12 @@ impl Plan {
     }
 
     fn metadata(&self) -> SandboxMetadata {
-        let config = &self.sandboxes.inner().config;
         SandboxMetadata {
             id: self.id.clone(),
             name: self.checked.name.clone(),
             config: self.config.clone(),
             netns_path: match self.checked.network {
-                NetworkKind::Pod => netns::choose_path(&config.network.netns_dir),
+                NetworkKind::Pod => netns::choose_path(&self.settings.network.netns_dir),
                 NetworkKind::Node => Default::default(),
             },
             ip: String::new(),
@@ -225,7 +229,7 @@ impl Plan {
             userns: &files::userns_pin(&self.sandboxes, &self.id),
             sandbox_dir: &self.sandboxes.root_dir(&self.id),
             shm: &shm,
-            runtime: &self.sandboxes.inner().config.runtime,
+            runtime: &self.settings.runtime,
             handler: &self.handler.config,
             seccomp_profile: seccomp_profile.as_deref(),
             process_label: &self.labels.process,
@@ -237,7 +241,7 @@ impl Plan {
 
     /// The bytes of the localhost profile that the config names.
     fn seccomp_profile(&self) -> Result<Option<Vec<u8>>, SandboxError> {
-        let runtime = &self.sandboxes.inner().config.runtime;
+        let runtime = &self.settings.runtime;
         let path = spec::pause_seccomp_path(&self.config, runtime).map_err(SandboxError::Spec)?;
         let read = |path: &str| {
             std::fs::read(path).map_err(|source| {

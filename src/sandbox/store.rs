@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::sync::{MutexGuard, watch};
 
 use super::{Changes, Handlers, Happening, HeldLevel, SandboxError, SandboxState, SeLinux};
-use crate::config::Config;
+use crate::config::InForce;
 use crate::containerd::Containerd;
 use crate::id::PodId;
 use crate::image::Images;
@@ -53,7 +53,7 @@ pub enum NetworkHold {
 pub struct Sandboxes(Arc<Inner>);
 
 pub(super) struct Inner {
-    pub config: Arc<Config>,
+    pub config: InForce,
     pub containerd: Containerd,
     pub images: Images,
     pub handlers: Handlers,
@@ -141,7 +141,7 @@ impl Sandbox {
 impl Sandboxes {
     /// An empty store over the mechanisms.
     pub fn new(
-        config: Arc<Config>,
+        config: InForce,
         containerd: Containerd,
         images: Images,
         handlers: Handlers,
@@ -193,12 +193,12 @@ impl Sandboxes {
 
     /// `<root>/sandboxes/<id>`: hostname, hosts, resolv.conf.
     pub fn root_dir(&self, id: &PodId) -> PathBuf {
-        self.0.config.root.join("sandboxes").join(id.as_str())
+        self.0.config.now().root.join("sandboxes").join(id.as_str())
     }
 
     /// `<state>/sandboxes/<id>`: what a reboot wipes.
     pub fn state_dir(&self, id: &PodId) -> PathBuf {
-        self.0.config.state.join("sandboxes").join(id.as_str())
+        self.0.config.now().state.join("sandboxes").join(id.as_str())
     }
 
     /// The sandbox with that id, or the only one whose id begins so. One in the making is not found.

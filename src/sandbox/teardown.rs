@@ -167,11 +167,11 @@ impl Sandboxes {
     }
 
     pub(super) fn snapshotter_of(&self, sandbox: &Sandbox) -> String {
-        self.handler_of(&sandbox.facts().metadata).snapshotter.clone()
+        self.handler_of(&sandbox.facts().metadata).snapshotter
     }
 
     /// The default where the pod's own is gone from the configuration: its plugins still know the cached network.
-    fn handler_of(&self, metadata: &SandboxMetadata) -> &Handler {
+    fn handler_of(&self, metadata: &SandboxMetadata) -> Handler {
         let handler = self.handlers().find(&metadata.runtime_handler);
         handler.unwrap_or_else(|_| self.handlers().default_handler())
     }

@@ -23,7 +23,7 @@ impl Sandboxes {
     ) -> Result<(), SandboxError> {
         for (at, resources) in [("overhead", &request.overhead), ("resources", &request.resources)] {
             if let Some(resources) = resources {
-                spec::check_resources(at, resources, &self.inner().config.runtime, &self.node())
+                spec::check_resources(at, resources, &self.inner().config.now().runtime, &self.node())
                     .map_err(|source| SandboxError::Resources { id: sandbox.id.clone(), source })?;
             }
         }

@@ -36,7 +36,7 @@ pub(super) struct Told {
 impl Inner {
     /// Those of the containers that run in kernels of their own.
     pub fn foreign<'a>(&self, containers: impl Iterator<Item = &'a Arc<Container>>) -> Vec<ContainerId> {
-        if self.containers.sandboxes().handlers().all().all(Handler::is_runc) {
+        if self.containers.sandboxes().handlers().all().iter().all(Handler::is_runc) {
             return Vec::new();
         }
         let foreign = containers.filter(|container| {

@@ -28,6 +28,7 @@ mod namespaces;
 mod play;
 mod pod;
 mod pod_checkpoint;
+mod reload;
 mod restart;
 mod secrets;
 mod security;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         fsck::cases(),
         stuck::cases(),
         metrics::cases(),
+        reload::cases(),
         switch::cases(),
         crictl::cases(),
         play::cases(),

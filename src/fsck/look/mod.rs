@@ -68,7 +68,7 @@ impl Fsck {
     }
 
     async fn snapshots(&self) -> Result<Vec<Snapshot>, FsckError> {
-        let mut names: Vec<_> = self.handlers.all().map(|handler| handler.snapshotter.clone()).collect();
+        let mut names: Vec<_> = self.handlers.all().into_iter().map(|handler| handler.snapshotter).collect();
         names.sort();
         names.dedup();
         let volumes = self.config.state.join("image-volumes");

@@ -2,9 +2,10 @@
 //!
 //! Invariant: starting and stopping the daemon touches no pod.
 
+mod reload;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,10 +13,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Server;
 
-use crate::config::{CgroupDriver, Config};
+use crate::config::{CgroupDriver, Config, InForce};
 use crate::container::Containers;
 use crate::containerd::Containerd;
 use crate::cri::{Counted, Deadline, ImageService, RuntimeService};
@@ -25,13 +25,15 @@ use crate::image::Images;
 use crate::linux::cgroup::{self, CgroupMode};
 use crate::linux::fdstore::{FdStore, Inherited};
 use crate::linux::lock;
-use crate::metrics;
 use crate::proto::cri::image_service_server::ImageServiceServer;
 use crate::proto::cri::runtime_service_server::RuntimeServiceServer;
 use crate::registry::Registry;
 use crate::sandbox::{Handlers, Sandboxes, SeLinux, load_facts};
 use crate::stats::Stats;
 use crate::streaming::Streaming;
+use crate::{log, metrics};
+pub use reload::Source;
+use reload::{Exporter, Reload, Triggers};
 
 /// Largest message taken or sent, in bytes: the kubelet's own bound.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -42,16 +44,28 @@ const LEAVE: Duration = Duration::from_secs(5);
 /// How long the start waits for containerd before it serves without.
 const FIRST_CONTACT: Duration = Duration::from_secs(10);
 
+/// How the daemon is to serve.
+pub struct Order {
+    pub config: Config,
+    /// Where that came from, and later ones do.
+    pub source: Source,
+    /// Decides what is logged.
+    pub level: log::Level,
+    pub inherited: Inherited,
+}
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// Labels are wanted that the node cannot give, another instance holds the same state, the built-in CRI plugin is active, the socket cannot be bound, or the
 /// configuration cannot be used.
-pub async fn run(mut config: Config, inherited: Inherited) -> Result<()> {
+pub async fn run(order: Order) -> Result<()> {
+    let Order { config: written, source, level, inherited } = order;
+    let triggers = Triggers::of(&source.file).context("cannot wait for SIGHUP")?;
     let fd_store = FdStore::of_manager(inherited);
-    let selinux = SeLinux::load(&config.runtime)?;
+    let selinux = SeLinux::load(&written.runtime)?;
+    let mut config = written.clone();
     config.settle_cgroup_driver(cgroup_driver_of_node());
-    let config = Arc::new(config);
     for folder in [&config.root, &config.state] {
         own_folder(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
@@ -61,23 +75,30 @@ pub async fn run(mut config: Config, inherited: Inherited) -> Result<()> {
     let daemon = Daemon::build(&config, containerd, selinux, fd_store.clone()).await?;
     let listener = bind(&config.listen).await?;
     let (streaming, streams) = Streaming::bind(&config.streaming).await?;
-    let metrics = match &config.metrics.listen {
-        Some(address) => Some(metrics::bind(address).await?),
-        None => None,
-    };
+    let exporter = Exporter::start(config.metrics.listen.as_ref(), daemon.sources()).await?;
     let stop = CancellationToken::new();
     let following = tokio::spawn(daemon.follow(stop.clone()));
     daemon.in_step().await;
     tracing::info!(listen = %config.listen.display(), containerd = %config.containerd.socket.display(), "serving");
-    notify(sd_notify::NotifyState::Ready);
+    notify(&[sd_notify::NotifyState::Ready]);
     let watchdog = tokio::spawn(watchdog());
     let streaming_served = tokio::spawn(streaming.clone().serve(streams, stop.clone()));
-    let _metrics = metrics
-        .map(|listener| AbortOnDropHandle::new(tokio::spawn(metrics::serve(listener, daemon.sources()))));
+    let reload = Reload {
+        source,
+        triggers,
+        written,
+        in_force: daemon.config.clone(),
+        handlers: daemon.containers.sandboxes().handlers().clone(),
+        containerd: daemon.containerd.clone(),
+        registry: daemon.registry.clone(),
+        level,
+        exporter,
+    };
+    let reloading = tokio::spawn(reload.follow(stop.clone()));
     let served = daemon.serve(listener, streaming, stop.clone()).await;
     stop.cancel();
     watchdog.abort();
-    let _ = tokio::join!(following, streaming_served);
+    let _ = tokio::join!(following, streaming_served, reloading);
     daemon.leave(fd_store).await;
     let _ = std::fs::remove_file(&config.listen);
     served
@@ -85,8 +106,9 @@ pub async fn run(mut config: Config, inherited: Inherited) -> Result<()> {
 
 /// The parts, put together.
 struct Daemon {
-    config: Arc<Config>,
+    config: InForce,
     containerd: Containerd,
+    registry: Registry,
     images: Images,
     containers: Containers,
     link: watch::Sender<Link>,
@@ -95,22 +117,24 @@ struct Daemon {
 
 impl Daemon {
     async fn build(
-        config: &Arc<Config>,
+        config: &Config,
         containerd: Containerd,
         selinux: SeLinux,
         fd_store: FdStore,
     ) -> Result<Self> {
         let registry = Registry::new(config.registry.clone());
-        let images = Images::new(config.image.clone(), containerd.clone(), registry);
+        let images = Images::new(config.image.clone(), containerd.clone(), registry.clone());
         let handlers = Handlers::load(config)?;
         let node = load_facts(&containerd).await.context("cannot learn what this node is")?;
+        let config = InForce::new(config.clone());
         let sandboxes =
             Sandboxes::new(config.clone(), containerd.clone(), images.clone(), handlers, selinux, node);
         let containers =
             Containers::new(config.clone(), containerd.clone(), images.clone(), sandboxes, fd_store);
         Ok(Self {
-            config: config.clone(),
+            config,
             containerd,
+            registry,
             images,
             hub: Hub::of(&containers),
             containers,
@@ -178,7 +202,7 @@ impl Daemon {
         let drain = async move {
             ended_by_signal().await;
             tracing::info!("draining: calls under way may end within {DRAIN:?}");
-            notify(sd_notify::NotifyState::Stopping);
+            notify(&[sd_notify::NotifyState::Stopping]);
             // They would last as long as the drain.
             hub.close();
         };
@@ -300,12 +324,12 @@ async fn watchdog() {
     let mut tick = tokio::time::interval(period / 2);
     loop {
         tick.tick().await;
-        notify(sd_notify::NotifyState::Watchdog);
+        notify(&[sd_notify::NotifyState::Watchdog]);
     }
 }
 
-fn notify(state: sd_notify::NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("cannot tell systemd: {error}");
     }
 }
