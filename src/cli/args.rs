@@ -40,7 +40,13 @@ pub enum Command {
     /// --timeout, 125 if a pod could not be run at all, 128 and the signal's number after a signal.
     Play(PlayArgs),
     /// Show the pods of a CRI runtime: what is being done to each, since when, and what failed last.
-    Pods(PodsArgs),
+    Pods(ShowArgs),
+    /// Show the images that cridge pulls: how far each is, how fast, and how long it will take.
+    Pulls(ShowArgs),
+    /// Show the images of a CRI runtime by their names, and those that are on their way.
+    Images(ShowArgs),
+    /// Show what the pods and containers of a CRI runtime use, the hungriest first, and what is being done to them.
+    Top(ShowArgs),
 }
 
 #[derive(Args, Debug)]
@@ -98,7 +104,7 @@ pub struct PlayArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct PodsArgs {
+pub struct ShowArgs {
     #[command(flatten)]
     pub runtime: EndpointArgs,
     /// Show them again whenever something is different, until ctrl-C.
@@ -111,9 +117,9 @@ pub struct PodsArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum OutputForm {
-    /// A line for each.
+    /// A line for each, coloured on a terminal unless NO_COLOR is set.
     Table,
-    /// With all that is known of their operations.
+    /// With all that is known.
     Json,
 }
 

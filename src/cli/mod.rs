@@ -8,14 +8,15 @@ mod config;
 mod fsck;
 mod migrate;
 mod play;
-mod pods;
 mod serve;
+mod show;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::linux::fdstore::Inherited;
+use crate::show::What;
 pub use args::Cli;
 use args::Command;
 
@@ -30,6 +31,9 @@ pub async fn run(inherited: Inherited) -> anyhow::Result<ExitCode> {
         Command::Fsck(args) => fsck::run(args).await,
         Command::Serve(args) => serve::run(args, inherited).await,
         Command::Play(args) => Ok(play::run(args).await),
-        Command::Pods(args) => pods::run(args).await,
+        Command::Pods(args) => show::run(What::Pods, args).await,
+        Command::Pulls(args) => show::run(What::Pulls, args).await,
+        Command::Images(args) => show::run(What::Images, args).await,
+        Command::Top(args) => show::run(What::Top, args).await,
     }
 }

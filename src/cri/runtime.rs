@@ -60,8 +60,7 @@ impl cri::runtime_service_server::RuntimeService for RuntimeService {
         let conditions = self.conditions().await;
         let handlers = self.sandboxes().handlers();
         let info = if request.into_inner().verbose {
-            verbose::runtime(&self.config.now(), &self.containers, self.images.pause_name(), &self.containerd)
-                .await
+            verbose::runtime(&self.config.now(), &self.containers, &self.images, &self.containerd).await
         } else {
             Default::default()
         };

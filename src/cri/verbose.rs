@@ -8,6 +8,7 @@ use super::subject::name_of_container;
 use crate::config::Config;
 use crate::container::{Container, ContainerState, Containers};
 use crate::containerd::Containerd;
+use crate::image::Images;
 use crate::sandbox::{Handler, Sandbox};
 use crate::work::OperationReport;
 
@@ -66,18 +67,19 @@ pub(super) async fn container(container: &Container, containerd: &Containerd) ->
     }))
 }
 
-/// Of the runtime: what it was told, its networks, and the pods that it is running right now, which no list has yet.
+/// Of the runtime: what it was told, its networks, the pods that it is running right now, which no list has yet, and the
+/// images that it pulls.
 /// kubeadm reads `sandboxImage`.
 pub(super) async fn runtime(
     config: &Config,
     containers: &Containers,
-    pause_image: &str,
+    images: &Images,
     containerd: &Containerd,
 ) -> HashMap<String, String> {
     let handlers = containers.sandboxes().handlers();
     let version = containerd.version().await.map(|version| version.version).ok();
     let config = json!({
-        "sandboxImage": pause_image,
+        "sandboxImage": images.pause_name(),
         "containerd": {"socket": config.containerd.socket, "namespace": config.containerd.namespace, "version": version},
         "root": config.root,
         "state": config.state,
@@ -88,6 +90,7 @@ pub(super) async fn runtime(
     });
     let mut info = HashMap::from([("config".to_owned(), config.to_string())]);
     info.insert("podsInTheMaking".to_owned(), in_the_making(containers).to_string());
+    info.insert("pulls".to_owned(), json!(images.pulls().report()).to_string());
     let networks = handlers.default_handler().networks;
     info.insert("cniconfig".to_owned(), networks.describe().to_string());
     // Plain text, as the built-in plugin has it.

@@ -34,6 +34,7 @@ mod secrets;
 mod security;
 mod serve;
 mod sessions;
+mod show;
 mod soak;
 mod stats;
 mod streaming;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         serve::cases(),
         fsck::cases(),
         stuck::cases(),
+        show::cases(),
         metrics::cases(),
         reload::cases(),
         switch::cases(),

@@ -51,7 +51,9 @@ async fn told(node: &Node, name: &str, expected: f64) {
 }
 
 async fn runs_with(t: &Test, node: &Arc<Node>, handler: &str) -> Result<(), tonic::Status> {
-    t.pod_on(node).handler(handler).try_run().await.map(drop)
+    let mut pod = t.pod_on(node);
+    pod.handler = handler.to_owned();
+    pod.try_run().await.map(drop)
 }
 
 async fn a_changed_file_takes_effect(t: Test) {

@@ -6,7 +6,7 @@ use crate::error::Kind;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
-pub enum PodsError {
+pub enum ShowError {
     #[error("no CRI runtime answers on {endpoint}; is it running, and is --endpoint right?")]
     Connect { endpoint: String, source: Box<dyn std::error::Error + Send + Sync> },
     /// Its status is no source: as text that would say everything twice.
@@ -18,7 +18,7 @@ pub enum PodsError {
     Show(#[source] std::io::Error),
 }
 
-impl PodsError {
+impl ShowError {
     /// What it means to the caller.
     pub fn kind(&self) -> Kind {
         match self {

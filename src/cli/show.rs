@@ -1,19 +1,20 @@
-//! `cridge pods`.
+//! `cridge pods`, `pulls`, `images` and `top`.
 
 use std::process::ExitCode;
 
-use super::args::{OutputForm, PodsArgs};
-use crate::pods::{Form, Pods, Repeat, pods};
+use super::args::{OutputForm, ShowArgs};
+use crate::show::{Form, Order, Repeat, What, show};
 
-pub async fn run(args: PodsArgs) -> anyhow::Result<ExitCode> {
-    let order = Pods {
+pub async fn run(what: What, args: ShowArgs) -> anyhow::Result<ExitCode> {
+    let order = Order {
         endpoint: args.runtime.endpoint,
+        what,
         form: match args.output {
             OutputForm::Table => Form::Table,
             OutputForm::Json => Form::Json,
         },
         repeat: if args.watch { Repeat::Watch } else { Repeat::Once },
     };
-    pods(order).await?;
+    show(order).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,51 +1,52 @@
-//! The table: a line for each pod. Pure.
+//! A pod's line in the table. Pure.
 
 use super::{Pod, PodState};
+use crate::show::table::{Cell, Table, Tone, or_dash, short, since};
 use crate::time::Timestamp;
 use crate::work::OperationReport;
 
-const HEAD: [&str; 8] = ["POD ID", "NAMESPACE", "POD", "STATE", "AGE", "CONTAINERS", "NOW", "LAST ERROR"];
-/// Digits of an id, as crictl shows it.
-const ID: usize = 13;
+const HEAD: &[&str] = &["POD ID", "NAMESPACE", "POD", "STATE", "AGE", "CONTAINERS", "NOW", "LAST ERROR"];
 /// Characters of an error, and operations of the column before it.
 const MAX_ERROR: usize = 160;
 const MAX_NOW: usize = 3;
+/// Seconds after which an operation looks stuck.
+const SLOW: i64 = 30;
 
 /// All of it, with its head. `now` ages what it tells.
-pub fn table(pods: &[Pod], now: Timestamp) -> String {
-    let lines: Vec<_> =
-        std::iter::once(HEAD.map(str::to_owned)).chain(pods.iter().map(|pod| line(pod, now))).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; HEAD.len()] = std::array::from_fn(width);
-    let mut text = String::new();
-    for line in lines {
-        let padded: Vec<_> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text.push_str(padded.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+pub fn table(pods: &[Pod], now: Timestamp) -> Table {
+    Table::new(HEAD, pods.iter().map(|pod| line(pod, now)).collect())
 }
 
-fn line(pod: &Pod, now: Timestamp) -> [String; HEAD.len()] {
+fn line(pod: &Pod, now: Timestamp) -> Vec<Cell> {
     let state = match pod.state {
-        PodState::Starting => "Starting",
-        PodState::Ready => "Ready",
-        PodState::NotReady => "NotReady",
+        PodState::Starting => "Starting".into(),
+        PodState::Ready => "Ready".into(),
+        PodState::NotReady => Cell::toned("NotReady", Tone::Warning),
     };
-    [
-        pod.id.chars().take(ID).collect(),
-        pod.namespace.clone(),
-        pod.name.clone(),
-        state.to_owned(),
-        since(&pod.created_at, now),
-        format!("{}/{}", pod.containers.running, pod.containers.all),
-        doing(&pod.operations, now),
+    vec![
+        short(&pod.id).into(),
+        pod.namespace.as_str().into(),
+        pod.name.as_str().into(),
+        state,
+        since(&pod.created_at, now).into(),
+        format!("{}/{}", pod.containers.running, pod.containers.all).into(),
+        Cell::toned(doing(&pod.operations, now), tone_of(&pod.operations, now)),
         failed(&pod.operations, now),
     ]
 }
 
+/// Whether one of those that go on takes long.
+pub fn tone_of(operations: &[OperationReport], now: Timestamp) -> Tone {
+    let is_slow = |one: &OperationReport| {
+        let since = humantime::parse_rfc3339(&one.since).map(Timestamp::from);
+        since.is_ok_and(|since| now.nanos() - since.nanos() > SLOW * 1_000_000_000)
+    };
+    let slow = operations.iter().any(|one| one.until.is_none() && is_slow(one));
+    if slow { Tone::Warning } else { Tone::Plain }
+}
+
 /// What goes on: `RunPodSandbox: attach the network 19s`.
-fn doing(operations: &[OperationReport], now: Timestamp) -> String {
+pub fn doing(operations: &[OperationReport], now: Timestamp) -> String {
     let running: Vec<_> = operations.iter().filter(|one| one.until.is_none()).collect();
     let told = running.iter().take(MAX_NOW).map(|one| {
         let steps = one.steps.iter().map(|step| {
@@ -64,7 +65,7 @@ fn doing(operations: &[OperationReport], now: Timestamp) -> String {
 }
 
 /// The last failure, unless what failed has succeeded since: `StopPodSandbox 2m ago (3 times): cannot …`.
-fn failed(operations: &[OperationReport], now: Timestamp) -> String {
+fn failed(operations: &[OperationReport], now: Timestamp) -> Cell {
     let last_of_its_kind = |at: usize, one: &OperationReport| {
         let same =
             |other: &&OperationReport| other.operation == one.operation && other.container == one.container;
@@ -74,12 +75,12 @@ fn failed(operations: &[OperationReport], now: Timestamp) -> String {
         operations.iter().enumerate().filter(|(at, one)| one.error.is_some() && last_of_its_kind(*at, one));
     // Texts of RFC 3339 in UTC are in the order of their times.
     let Some((_, last)) = failures.max_by(|(_, a), (_, b)| a.until.cmp(&b.until)) else {
-        return or_dash(String::new());
+        return or_dash("").into();
     };
     let ago = last.until.as_deref().map(|until| since(until, now)).unwrap_or_default();
     let times = if last.times > 1 { format!(" ({} times)", last.times) } else { String::new() };
     let error = last.error.as_deref().unwrap_or_default().replace('\n', " ");
-    format!("{} {ago} ago{times}: {}", name(last), the_end_of(&error))
+    Cell::toned(format!("{} {ago} ago{times}: {}", name(last), the_end_of(&error)), Tone::Error)
 }
 
 /// An error tells its cause last.
@@ -96,26 +97,11 @@ fn name(one: &OperationReport) -> String {
     }
 }
 
-fn or_dash(text: String) -> String {
-    if text.is_empty() { "-".to_owned() } else { text }
-}
-
-/// How long ago, in the largest unit that fits; nothing sensible of what is no time.
-fn since(text: &str, now: Timestamp) -> String {
-    let Ok(then) = humantime::parse_rfc3339(text) else { return "?".to_owned() };
-    let then = Timestamp::from(then);
-    match (now.nanos() - then.nanos()).max(0) / 1_000_000_000 {
-        seconds @ 0..120 => format!("{seconds}s"),
-        seconds @ 120..7_200 => format!("{}m", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
-        seconds => format!("{}d", seconds / 86_400),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::ContainerCount;
     use super::*;
+    use crate::show::table::Colour;
     use crate::work::StepReport;
 
     fn operation(operation: &str, since: &str) -> OperationReport {
@@ -173,7 +159,11 @@ POD ID         NAMESPACE  POD       STATE     AGE  CONTAINERS  NOW              
 0123456789abc  default    database  NotReady  20s  1/2         -                                      StopPodSandbox 15s ago (3 times): cannot do it
 0123456789abc  default    idle      Ready     20s  1/2         -                                      -
 ";
-        assert_eq!(table(&pods, at("2026-01-01T00:00:20Z")), expected);
+        let now = at("2026-01-01T00:00:20Z");
+        assert_eq!(table(&pods, now).text(Colour::No), expected);
+        assert!(table(&pods, now).text(Colour::Yes).contains("\x1b[31mStopPodSandbox 15s ago"));
+        assert_eq!(tone_of(&pods[0].operations, now), Tone::Plain);
+        assert_eq!(tone_of(&pods[0].operations, at("2026-01-01T00:00:31Z")), Tone::Warning);
     }
 
     #[test]
@@ -186,29 +176,13 @@ POD ID         NAMESPACE  POD       STATE     AGE  CONTAINERS  NOW              
         let (first, second) = ("2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z");
         let now = at("2026-01-01T00:00:03Z");
         let mended = [ended("StopPodSandbox", second, None), ended("StopPodSandbox", first, Some("no"))];
-        assert_eq!(failed(&mended, now), "-");
+        assert_eq!(failed(&mended, now), "-".into());
         let of_container =
             OperationReport { container: Some("app".into()), ..ended("StopContainer", first, Some("no")) };
         let other = [ended("StopContainer", second, None), of_container];
-        assert_eq!(failed(&other, now), "StopContainer of app 2s ago: no");
+        assert_eq!(failed(&other, now), Cell::toned("StopContainer of app 2s ago: no", Tone::Error));
         let long = [ended("StopPodSandbox", first, Some(&("ä\n".repeat(1000) + "the cause")))];
-        let told = failed(&long, now);
-        assert!(told.starts_with("StopPodSandbox 2s ago: …") && told.ends_with("ä the cause"), "{told}");
-    }
-
-    #[test]
-    fn ages_have_one_unit() {
-        let now = at("2026-01-03T00:00:00Z");
-        for (then, age) in [
-            ("2026-01-03T00:00:00Z", "0s"),
-            ("2026-01-04T00:00:00Z", "0s"),
-            ("2026-01-02T23:58:01Z", "119s"),
-            ("2026-01-02T23:58:00Z", "2m"),
-            ("2026-01-02T22:00:00Z", "2h"),
-            ("2026-01-01T00:00:00Z", "2d"),
-            ("yesterday", "?"),
-        ] {
-            assert_eq!(since(then, now), age, "{then}");
-        }
+        let told = format!("{:?}", failed(&long, now));
+        assert!(told.contains("\"StopPodSandbox 2s ago: …") && told.contains("ä the cause\""), "{told}");
     }
 }
