@@ -8,7 +8,7 @@ use super::RecoveryError;
 use crate::container::{Container, ContainerFacts, ContainerState, Containers};
 use crate::containerd::{ContainerRecord, Containerd, TypedBlob};
 use crate::error::chain;
-use crate::sandbox::{NetworkHold, Sandbox, SandboxFacts, SandboxState};
+use crate::sandbox::{Sandbox, SandboxFacts, SandboxState, Sandboxes};
 use crate::spec;
 use crate::state::{
     CONTAINER_METADATA_TYPE, ContainerMetadata, ContainerStatusFile, KIND_LABEL, SANDBOX_METADATA_TYPE,
@@ -33,7 +33,7 @@ pub async fn load(containers: &Containers, containerd: &Containerd) -> Result<()
     )?;
     let sandboxes = containers.sandboxes();
     for record in pods.iter().filter(|record| sandboxes.entry(&record.id).is_none()) {
-        match sandbox_of(record, resources.get(&record.id)) {
+        match sandbox_of(record, resources.get(&record.id), sandboxes) {
             Ok(sandbox) => sandboxes.adopt(Arc::new(sandbox)),
             Err(error) => tracing::warn!(pod = record.id, "left alone: {}", chain(&error)),
         }
@@ -63,7 +63,11 @@ enum Unreadable {
 }
 
 /// `resources` are those of the sandbox store; where it has none, they may be in the container's record.
-fn sandbox_of(record: &ContainerRecord, resources: Option<&TypedBlob>) -> Result<Sandbox, Unreadable> {
+fn sandbox_of(
+    record: &ContainerRecord,
+    resources: Option<&TypedBlob>,
+    sandboxes: &Sandboxes,
+) -> Result<Sandbox, Unreadable> {
     let key = SANDBOX_METADATA_TYPE.0;
     let blob = record.extensions.get(key).ok_or(Unreadable::NoMetadata(key))?;
     let metadata = SandboxMetadata::from_json(&blob.value).map_err(Unreadable::Metadata)?;
@@ -75,11 +79,12 @@ fn sandbox_of(record: &ContainerRecord, resources: Option<&TypedBlob>) -> Result
         tracing::warn!(pod = record.id, "its new resources are not known: {}", chain(&error));
         None
     });
+    let network = sandboxes.network_left(&metadata.id);
     Ok(Sandbox::new(SandboxFacts {
         created_at: record.created_at,
         metadata,
         state,
-        network: NetworkHold::Held,
+        network,
         resources: resources.unwrap_or_default(),
     }))
 }

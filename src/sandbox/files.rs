@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::check::IpcKind;
-use super::{Rootfs, Sandbox, SandboxError, Sandboxes};
+use super::{NetworkHold, Rootfs, Sandbox, SandboxError, Sandboxes};
 use crate::id::PodId;
 use crate::linux::{file, mount};
 use crate::proto::cri;
@@ -47,6 +47,11 @@ pub(super) fn write(
 }
 
 impl Sandboxes {
+    /// What an earlier daemon has left of a pod's network, as far as it wrote that down.
+    pub fn network_left(&self, id: &PodId) -> NetworkHold {
+        if going_mark(self, id).exists() { NetworkHold::Going } else { NetworkHold::Held }
+    }
+
     /// What a sandbox's containers get for /dev/shm.
     pub fn shm_of(&self, sandbox: &Sandbox) -> PathBuf {
         let facts = sandbox.facts();
@@ -69,6 +74,17 @@ pub(super) fn shm_dir(sandboxes: &Sandboxes, id: &PodId) -> PathBuf {
 /// Where the pod's user namespace is pinned: the built-in plugin's place.
 pub(super) fn userns_pin(sandboxes: &Sandboxes, id: &PodId) -> PathBuf {
     sandboxes.state_dir(id).join("pinned-namespaces/user")
+}
+
+/// Is there from the first DEL on: whoever takes the pod in after this daemon's death must not show its address.
+fn going_mark(sandboxes: &Sandboxes, id: &PodId) -> PathBuf {
+    sandboxes.state_dir(id).join("network-goes")
+}
+
+/// Writes down that the pod's network goes. Blocking.
+pub(super) fn mark_going(sandboxes: &Sandboxes, id: &PodId) -> Result<(), SandboxError> {
+    make_dir(&sandboxes.state_dir(id))?;
+    write_file(&going_mark(sandboxes, id), b"")
 }
 
 /// Unmounts what the state folder of a sandbox holds. Blocking; nothing there is fine.

@@ -40,10 +40,13 @@ pub struct SandboxFacts {
     pub resources: UpdatedResources,
 }
 
-/// Whether the pod may still hold addresses and a network namespace. Not written down: after a restart it may.
+/// Whether the pod may still hold addresses and a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkHold {
+    /// Until a restart, and after one unless it was written down that it goes.
     Held,
+    /// DEL was called: what was the pod's address may be another's by now, though the namespace still stands.
+    Going,
     /// DEL has succeeded and the namespace is gone: no plugin needs to be asked again.
     Released,
 }

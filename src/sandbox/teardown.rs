@@ -7,7 +7,7 @@ use super::error::blocking;
 use super::pod_network::pod_network;
 use super::{Handler, NetworkHold, Sandbox, SandboxError, SandboxState, Sandboxes, files};
 use crate::containerd::{All, Containerd, ContainerdError, Exit, TaskState};
-use crate::error::{Errors, Kind};
+use crate::error::{Errors, Kind, chain};
 use crate::id::{LeaseId, PodId, SnapshotKey};
 use crate::linux::{cgroup, netns};
 use crate::signal::Signal;
@@ -98,6 +98,7 @@ impl Sandboxes {
             return Ok(());
         }
         let pod = pod_network(self, metadata)?;
+        op.step("note that the network goes", self.note_going(sandbox)).await;
         let detached = op.step("detach the network", self.handler_of(metadata).networks.detach(&pod)).await;
         detached.map_err(|source| SandboxError::Network { id: sandbox.id.clone(), source })?;
         let step = "remove the network namespace";
@@ -105,6 +106,14 @@ impl Sandboxes {
         removed.map_err(|source| SandboxError::Linux { step, id: sandbox.id.clone(), source })?;
         sandbox.change(|facts| facts.network = NetworkHold::Released);
         Ok(())
+    }
+
+    /// What cannot be written is no reason to keep the network: only a death in the next moments would show it.
+    async fn note_going(&self, sandbox: &Sandbox) {
+        sandbox.change(|facts| facts.network = NetworkHold::Going);
+        if let Err(error) = self.on_files(sandbox, files::mark_going).await {
+            tracing::warn!(pod = %sandbox.id, "its network goes unnoted: {}", chain(&error));
+        }
     }
 
     /// Files, snapshot, records: the container record last, as long as it stands the sandbox is known.
@@ -243,16 +252,25 @@ pub(crate) fn gone_is_fine(result: Result<(), ContainerdError>) -> Result<(), Co
 }
 
 impl Sandbox {
-    /// Whether it should have a network of its own, yet nobody wrote down an address of it, or the namespace is gone.
+    /// Whether it should have a network of its own, yet nobody wrote down an address of it, or that goes, or the
+    /// namespace is gone.
     pub fn lacks_network(&self) -> bool {
         let facts = self.facts();
         let path = &facts.metadata.netns_path;
-        !path.as_os_str().is_empty() && (facts.metadata.ip.is_empty() || !netns::is_pinned(path))
+        let lacks =
+            || facts.metadata.ip.is_empty() || facts.network != NetworkHold::Held || !netns::is_pinned(path);
+        !path.as_os_str().is_empty() && lacks()
     }
 
-    /// Whether the network namespace still stands: the pod's IP is its own as long as it does.
+    /// Whether the pod's IP is its own: as long as the network namespace stands, and it has not begun to go.
     pub fn has_network(&self) -> bool {
         let facts = self.facts();
-        !matches!(facts.state, SandboxState::Starting) && netns::is_pinned(&facts.metadata.netns_path)
+        let is_held = match facts.state {
+            SandboxState::Starting => false,
+            // One that is just being stopped has what it had when it was last seen.
+            SandboxState::Ready { .. } => true,
+            SandboxState::NotReady { .. } | SandboxState::Unknown => facts.network == NetworkHold::Held,
+        };
+        is_held && netns::is_pinned(&facts.metadata.netns_path)
     }
 }
