@@ -16,6 +16,8 @@ use crate::work::{Op, Operation};
 /// How long the shim of an ended container may go on without a task: containerd, restarting, deletes it, and within
 /// some seconds of that it repeats its last words, the exit code among them (design, "How a container runs").
 pub const LAST_WORDS: Duration = Duration::from_secs(20);
+/// How often the end of a container is tried to be written down that could not be.
+const WRITE_AGAIN: Duration = Duration::from_secs(5);
 /// How long output may trickle on after the end: a descendant may hold the pipe for ever.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -104,22 +106,64 @@ impl Containers {
             return Ok(());
         }
         let written = op.step("write the status", self.write_status(container, ended.clone())).await;
-        let deleted = delete_task(&self.inner().containerd, container.id.as_str());
-        let deleted = op.step("delete the task", deleted).await;
+        match &written {
+            Ok(()) => self.reap(container, op).await,
+            Err(_) => container.unwritten.store(true, Ordering::Relaxed),
+        }
         *container.witness.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.becomes(container, ended);
-        match &deleted {
+        written.inspect_err(|error| self.write_later(container, error))
+    }
+
+    async fn reap(&self, container: &Container, op: &Op) {
+        let deleted = delete_task(&self.inner().containerd, container.id.as_str());
+        match op.step("delete the task", deleted).await {
             Ok(_) => container.reaped.store(true, Ordering::Relaxed),
             Err(error) => {
-                tracing::warn!(container = %container.id, "the ended task stays until removal: {}", chain(error));
+                tracing::warn!(container = %container.id, "the ended task stays until removal: {}", chain(&error));
             }
         }
-        written
+    }
+
+    /// Tries to write the status of an ended container until it is written, or removed. Meanwhile its task stays: should
+    /// this daemon end first, only that still knows the exit code.
+    pub(super) fn write_later(&self, container: &Container, why: &ContainerError) {
+        tracing::error!(container = %container.id, "its end is not written down yet: {}", chain(why));
+        let Some(container) = self.entry(container.id.as_str()) else { return };
+        let containers = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(WRITE_AGAIN).await;
+                let op = containers.begin(&container, Operation::Exit);
+                let Ok(_turn) = containers.turn(&container, &op).await else { return op.forget() };
+                let ended = container.facts().state.clone();
+                if containers.write_status(&container, ended).await.is_ok() {
+                    tracing::info!(container = %container.id, "its end is written down");
+                    if container.unwritten.swap(false, Ordering::Relaxed) {
+                        containers.reap(&container, &op).await;
+                    }
+                    return op.forget();
+                }
+                op.forget();
+            }
+        });
+    }
+
+    /// Ends the task that was kept of a container whose end could not be written down yet.
+    pub(super) async fn reap_unwritten(&self, container: &Container) {
+        if container.unwritten.swap(false, Ordering::Relaxed) {
+            let op = self.begin(container, Operation::Exit);
+            self.reap(container, &op).await;
+            op.forget();
+        }
     }
 
     /// Ends a task that must not be: one that an earlier daemon made and did not live to start, or one of an ended
     /// container. `pid`: its init. The container stays what it is.
     pub async fn discard_task(&self, container: &Container, pid: u32) {
+        if container.unwritten.load(Ordering::Relaxed) {
+            return;
+        }
         let op = self.begin(container, Operation::Recovery);
         container.discarded.store(pid, Ordering::Relaxed);
         if let Err(error) = op.run(end_task(&self.inner().containerd, container.id.as_str(), &op)).await {

@@ -68,7 +68,7 @@ impl Containers {
         created.map_err(container.failed("create the task"))?;
         self.await_oom(container);
         // Before the call: what ends at once must not have ended before it began.
-        let started_at = Timestamp::now();
+        let started_at = Self::start_of(container);
         let pid = match op.step("start the task", containerd.start_task(container.id.as_str())).await {
             Ok(pid) => pid,
             Err(source) if restored => {
@@ -148,7 +148,7 @@ impl Containers {
             if container.facts().state.is_exited() {
                 return Ok(());
             }
-            let running = ContainerState::Running { pid, started_at: Timestamp::now() };
+            let running = ContainerState::Running { pid, started_at: Self::start_of(container) };
             op.step("write the status", self.write_status(container, running.clone())).await?;
             self.becomes(container, running);
             Ok(())
@@ -156,14 +156,20 @@ impl Containers {
         op.run(noted).await
     }
 
+    /// The present, unless the clock was set back since the container was created.
+    fn start_of(container: &Container) -> Timestamp {
+        Timestamp::now().max(container.facts().file.created_at)
+    }
+
     async fn give_up_start(&self, container: &Container, error: &ContainerError, op: &Op) {
         if let Err(undo) = end_task(&self.inner().containerd, container.id.as_str(), op).await {
             tracing::warn!(container = %container.id, "the task of a failed start stays until removal: {undo}");
         }
         let ended = container.facts().state.start_failed(Timestamp::now(), chain(error));
-        if let Err(status) = op.step("write the status", self.write_status(container, ended.clone())).await {
-            tracing::warn!(container = %container.id, "{}", chain(&status));
-        }
+        let written = op.step("write the status", self.write_status(container, ended.clone())).await;
         self.becomes(container, ended);
+        if let Err(status) = written {
+            self.write_later(container, &status);
+        }
     }
 }

@@ -100,7 +100,8 @@ impl ContainerState {
         matches!(self, Self::Exited(_))
     }
 
-    /// The process has ended. An end already noted stays.
+    /// The process has ended: not before it began, though a clock may say so that was set back. An end already noted
+    /// stays.
     pub fn exited(&self, exit: Exit, oom: OomKilled) -> Self {
         let started_at = match self {
             Self::Exited(_) => return self.clone(),
@@ -115,7 +116,7 @@ impl ContainerState {
         };
         Self::Exited(Ending {
             started_at,
-            finished_at: exit.at,
+            finished_at: exit.at.max(started_at),
             code,
             reason: reason.into(),
             message: String::new(),
@@ -142,7 +143,7 @@ impl ContainerState {
             Self::Exited(_) => self.clone(),
             Self::Running { started_at, .. } | Self::Unknown { started_at } => Self::Exited(Ending {
                 started_at: *started_at,
-                finished_at: at,
+                finished_at: at.max(*started_at),
                 code: UNSEEN,
                 reason: "Unknown".into(),
                 message: "the container was gone when it was looked for; its exit code is not known".into(),
@@ -264,6 +265,15 @@ mod tests {
         let unknown = ContainerState::Unknown { started_at: Timestamp::NEVER };
         assert_eq!(unknown.happenings(&RUNNING), [], "it was told before the restart");
         assert_eq!(ContainerState::Creating.happenings(&unknown), [], "nobody was told that it lived");
+    }
+
+    #[test]
+    fn nothing_ends_before_it_began() {
+        let early = Timestamp::from_nanos(1);
+        for ended in [RUNNING.exited(Exit { code: 0, at: early }, OomKilled::No), RUNNING.lost(early)] {
+            let ContainerState::Exited(ending) = ended else { panic!() };
+            assert_eq!((ending.started_at.nanos(), ending.finished_at.nanos()), (5, 5));
+        }
     }
 
     fn any_state() -> impl Strategy<Value = ContainerState> {

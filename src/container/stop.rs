@@ -22,7 +22,21 @@ impl Containers {
     /// with less patience wins.
     pub async fn stop(&self, container: &Container, grace: Duration) -> Result<(), ContainerError> {
         let op = self.begin(container, Operation::StopContainer);
-        op.run(self.bring_down(container, grace, &op)).await
+        op.run(async {
+            match self.bring_down(container, grace, &op).await {
+                // What could not be written down of its end yet is nothing that another stop could mend.
+                Err(_) if container.facts().state.is_exited() => Ok(()),
+                other => other,
+            }
+        })
+        .await
+    }
+
+    /// Stops a container at once whose pod goes: nothing of it stays in the shim that it shares with the pause.
+    pub async fn stop_with_pod(&self, container: &Container) -> Result<(), ContainerError> {
+        self.stop(container, Duration::ZERO).await?;
+        self.reap_unwritten(container).await;
+        Ok(())
     }
 
     pub(super) async fn bring_down(

@@ -42,6 +42,8 @@ pub struct Container {
     pub(super) io: Mutex<Option<ContainerIo>>,
     /// The stop signal was sent: it is delivered once, however often StopContainer is called.
     pub(super) signalled: AtomicBool,
+    /// It has ended, which could not be written down: its task is kept.
+    pub(super) unwritten: AtomicBool,
     /// containerd has deleted its task: it never gets another.
     pub(super) reaped: AtomicBool,
     /// The init of a task that was never started and is being ended: that is not the container's end. [`NO_INIT`]: none.
@@ -110,6 +112,7 @@ impl Container {
             checkpointing: Mutex::default(),
             io: Mutex::default(),
             signalled: AtomicBool::default(),
+            unwritten: AtomicBool::default(),
             reaped: AtomicBool::default(),
             discarded: AtomicU32::new(NO_INIT),
             oom: Oom::default(),

@@ -5,7 +5,6 @@ mod checkpoint;
 mod restore;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use futures::future::join_all;
 
@@ -87,7 +86,7 @@ pub async fn remove(containers: &Containers, id: &str) -> Result<(), PodError> {
 /// All at once: a pod's end takes as long as its slowest container, not as all of them.
 async fn stop_containers(containers: &Containers, sandbox: &Sandbox, op: &Op) -> Result<(), PodError> {
     let of_pod = containers.of_pod(&sandbox.id);
-    let stopped = join_all(of_pod.iter().map(|container| containers.stop(container, Duration::ZERO)));
+    let stopped = join_all(of_pod.iter().map(|container| containers.stop_with_pod(container)));
     all("stop", sandbox, op.step("stop the containers", stopped).await)
 }
 

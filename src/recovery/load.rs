@@ -102,6 +102,9 @@ fn container_of(record: &ContainerRecord, containers: &Containers) -> Result<Con
         }
         Err(error) => {
             tracing::warn!(container = record.id, "its status is not known: {}", chain(&error));
+            if let Err(error) = ContainerStatusFile::set_aside(&path) {
+                tracing::warn!(container = record.id, "nor can it be written: {}", chain(&error));
+            }
             let file = ContainerStatusFile { created_at: record.created_at, ..Default::default() };
             (file, ContainerState::Unknown { started_at: Timestamp::NEVER })
         }

@@ -60,6 +60,18 @@ impl ContainerStatusFile {
         .map_err(failed("write", path))
     }
 
+    /// Takes what cannot be read out of the way of the next [`Self::store`]; for people to look at, it stays beside it
+    /// as `status.unreadable`. One that is not there is fine. Blocking.
+    ///
+    /// # Errors
+    /// The folder is not writable.
+    pub fn set_aside(path: &Path) -> Result<(), StateError> {
+        let aside = path.with_extension("unreadable");
+        let former = if aside.is_dir() { file::remove_tree(&aside) } else { file::remove(&aside) };
+        let moved = former.and_then(|()| file::gone_is_fine(fs::rename(path, &aside)));
+        moved.map_err(failed("set aside", path))
+    }
+
     pub(super) fn to_json(&self) -> Vec<u8> {
         json::encode(&Versioned { version: json::VERSION, status: self })
     }

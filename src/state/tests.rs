@@ -129,6 +129,24 @@ fn a_status_that_cannot_be_replaced_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_cannot_be_read_is_out_of_the_way_and_there_to_be_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, aside) = (dir.path().join("status"), dir.path().join("status.unreadable"));
+    ContainerStatusFile::set_aside(&path).expect("there is none");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("file"), "").unwrap();
+    ContainerStatusFile::set_aside(&path).unwrap();
+    assert!(aside.join("file").exists());
+    for text in ["torn", "torn again"] {
+        fs::write(&path, text).unwrap();
+        ContainerStatusFile::set_aside(&path).unwrap();
+        assert_eq!(fs::read_to_string(&aside).unwrap(), text);
+    }
+    ContainerStatusFile::default().store(&path).unwrap();
+    ContainerStatusFile::load(&path).unwrap();
+}
+
+#[test]
 fn torn_and_foreign_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("status");
