@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::container::{ContainerFacts, Containers};
@@ -100,6 +101,8 @@ struct Untold {
     id: String,
     pod: PodId,
     at: Timestamp,
+    /// By a clock that nobody sets.
+    kept: Instant,
 }
 
 /// One listener's place in the stream of events.
@@ -156,7 +159,7 @@ impl Hub {
         let at = past.next();
         let id = id.to_owned();
         if self.0.ring.receiver_count() == 0 {
-            past.keep(Untold { happening, id, pod: pod.clone(), at });
+            past.keep(Untold { happening, id, pod: pod.clone(), at, kept: Instant::now() });
             return;
         }
         let (sandbox, containers) = (sandbox.map(SandboxSnapshot::from), of_pod(containers, pod));
@@ -185,9 +188,7 @@ impl Past {
     }
 
     fn forget_the_old(&mut self) {
-        let kept_for = i64::try_from(KEPT_FOR.as_nanos()).expect("some minutes");
-        let oldest = Timestamp::from_nanos(Timestamp::now().nanos() - kept_for);
-        while self.untold.front().is_some_and(|untold| untold.at < oldest) {
+        while self.untold.front().is_some_and(|untold| untold.kept.elapsed() > KEPT_FOR) {
             self.untold.pop_front();
         }
     }
@@ -196,7 +197,7 @@ impl Past {
 impl Untold {
     /// With the pod's statuses of now; nothing when the pod is gone, which leaves nothing to tell.
     fn told(self, containers: &Containers) -> Option<Arc<PodEvent>> {
-        let Self { happening, id, pod, at } = self;
+        let Self { happening, id, pod, at, .. } = self;
         let sandbox = containers.sandboxes().entry(pod.as_str())?;
         let (sandbox, containers) = (Some(SandboxSnapshot::from(&*sandbox)), of_pod(containers, &pod));
         Some(Arc::new(PodEvent { happening, id, at, sandbox, containers }))
@@ -245,13 +246,20 @@ mod tests {
     }
 
     fn untold(at: Timestamp) -> Untold {
-        Untold { happening: Happening::Stopped, id: "one".into(), pod: PodId::generate(), at }
+        let (happening, id, pod) = (Happening::Stopped, "one".into(), PodId::generate());
+        Untold { happening, id, pod, at, kept: Instant::now() }
     }
 
-    #[test]
-    fn what_nobody_hears_is_kept_within_bounds() {
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_hears_is_kept_within_bounds() {
         let mut past = Past::default();
-        past.keep(untold(Timestamp::from_nanos(1)));
+        past.keep(untold(Timestamp::from_nanos(i64::MAX - 9)));
+        // The clock was set back, and then far ahead.
+        for at in [1, i64::MAX] {
+            past.keep(untold(Timestamp::from_nanos(at)));
+        }
+        assert_eq!(past.untold.len(), 3, "what a clock says is no age");
+        tokio::time::advance(2 * KEPT_FOR).await;
         past.keep(untold(Timestamp::now()));
         assert_eq!(past.untold.len(), 1, "what is old is forgotten");
         for _ in 0..2 * KEPT {

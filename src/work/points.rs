@@ -7,6 +7,7 @@
 //! hit   every point is appended to it: `RunPodSandbox/attach the network`, and the same with `, done`
 //! die   has the name of a point: the daemon kills itself there
 //! hold  likewise: whoever comes there waits until the file is gone
+//! clock has a number of seconds: by so much the daemon's wall clock goes wrong (`time.rs`)
 //! ```
 
 use super::Operation;
