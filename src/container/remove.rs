@@ -62,7 +62,7 @@ impl Containers {
     }
 
     /// A task whose creation was broken off is unknown to containerd, and may have left a process.
-    async fn clear_cgroup(&self, container: &Container) -> Result<(), ContainerError> {
+    pub(super) async fn clear_cgroup(&self, container: &Container) -> Result<(), ContainerError> {
         let (path, id) = (container.facts().cgroups_path.clone(), container.id.clone());
         let failed = {
             let id = id.clone();

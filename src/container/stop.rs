@@ -1,6 +1,6 @@
 //! StopContainer: the stop signal, time to follow it, SIGKILL.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::state::StopStep;
@@ -14,6 +14,21 @@ use crate::work::{Op, Operation};
 
 /// How long a container may take to end after SIGKILL before the call gives up on it.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
+
+/// A stop signal on its way. Should that fail, or the caller go away meanwhile, then the next stop sends it.
+struct Unsent<'a>(&'a AtomicBool);
+
+impl Unsent<'_> {
+    fn was_sent(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
 
 impl Containers {
     /// Stops a container and returns when its end is noted (CRI StopContainer). One that does not run is fine.
@@ -58,12 +73,39 @@ impl Containers {
                     None => self.lost(container).await,
                 }
             }
-            StopStep::Signal => {
-                if !grace.is_zero() && self.end_gracefully(container, grace, op).await? {
-                    return Ok(());
-                }
-                self.kill(container, op).await
-            }
+            StopStep::Signal => match self.signal_to_end(container, grace, op).await {
+                Err(_) if self.is_orphan(container).await => self.end_orphan(container, op).await,
+                other => other,
+            },
+        }
+    }
+
+    async fn signal_to_end(
+        &self,
+        container: &Container,
+        grace: Duration,
+        op: &Op,
+    ) -> Result<(), ContainerError> {
+        if !grace.is_zero() && self.end_gracefully(container, grace, op).await? {
+            return Ok(());
+        }
+        self.kill(container, op).await
+    }
+
+    /// Whether its shim is dead and its process lives.
+    async fn is_orphan(&self, container: &Container) -> bool {
+        let ids = [container.pod.as_str(), container.id.as_str()];
+        is_alive(container) && self.inner().containerd.has_shim(&ids).await.is_ok_and(|there| !there)
+    }
+
+    /// Ends a container whose shim has died: containerd from 2.0 on ends but the one of a shim's containers for which
+    /// that was started, the pause, and has no words for the others but "ttrpc: closed".
+    async fn end_orphan(&self, container: &Container, op: &Op) -> Result<(), ContainerError> {
+        tracing::warn!(container = %container.id, "its shim is dead: what it runs is killed without");
+        op.step("clear the cgroup", self.clear_cgroup(container)).await?;
+        match self.witnessed_end(container) {
+            Some(exit) => self.exited(container, exit).await,
+            None => self.lost(container).await,
         }
     }
 
@@ -75,12 +117,10 @@ impl Containers {
         op: &Op,
     ) -> Result<bool, ContainerError> {
         if !container.signalled.swap(true, Ordering::Relaxed) {
+            let unsent = Unsent(&container.signalled);
             let sent = self.signal(container, container.facts().stop_signal(), All::No);
-            let sent = op.step("send the stop signal", sent).await;
-            if sent.is_err() {
-                container.signalled.store(false, Ordering::Relaxed);
-            }
-            sent?;
+            op.step("send the stop signal", sent).await?;
+            unsent.was_sent();
         }
         let ended = tokio::time::timeout(grace, container.ended());
         Ok(op.step("wait for it to follow the stop signal", ended).await.is_ok())
@@ -111,14 +151,16 @@ impl Containers {
     /// Sends a signal; a process that has just ended is fine, its end is on its way.
     async fn signal(&self, container: &Container, signal: Signal, all: All) -> Result<(), ContainerError> {
         // containerd has other words too, while it lets go of the shim ("ttrpc: closed"): the kernel knows.
-        let lives =
-            || container.facts().state.running().is_ok_and(|pid| process::is_alive(pid.cast_signed()));
         let over = |error: &ContainerdError| {
-            error.is_not_found() || error.kind() == Kind::FailedPrecondition || !lives()
+            error.is_not_found() || error.kind() == Kind::FailedPrecondition || !is_alive(container)
         };
         match self.inner().containerd.kill(container.id.as_str(), None, signal, all).await {
             Err(error) if over(&error) => Ok(()),
             other => other.map_err(container.failed("signal the process")),
         }
     }
+}
+
+fn is_alive(container: &Container) -> bool {
+    container.facts().state.running().is_ok_and(|pid| process::is_alive(pid.cast_signed()))
 }

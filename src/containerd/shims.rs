@@ -108,14 +108,27 @@ impl Containerd {
     /// # Errors
     /// Those of [`Shim::end`].
     pub async fn end_lost_shim(&self, id: &str) -> Result<(), LinuxError> {
-        let broken_off = LinuxError::on("look for shims in", Path::new("/proc"));
-        let shims = tokio::task::spawn_blocking(Shim::all).await;
-        let shims = shims.map_err(|why| broken_off(std::io::Error::other(why)))?;
-        for shim in shims.iter().filter(|shim| shim.id == id && self.started(shim)) {
+        for shim in self.shims(&[id]).await? {
             shim.end().await?;
             tracing::info!(pid = shim.pid, id, "ended a shim that containerd has lost");
         }
         Ok(())
+    }
+
+    /// Whether a shim lives that it started for any of these ids.
+    ///
+    /// # Errors
+    /// None can be looked for now.
+    pub async fn has_shim(&self, ids: &[&str]) -> Result<bool, LinuxError> {
+        Ok(!self.shims(ids).await?.is_empty())
+    }
+
+    async fn shims(&self, ids: &[&str]) -> Result<Vec<Shim>, LinuxError> {
+        let broken_off = LinuxError::on("look for shims in", Path::new("/proc"));
+        let shims = tokio::task::spawn_blocking(Shim::all).await;
+        let mut shims = shims.map_err(|why| broken_off(std::io::Error::other(why)))?;
+        shims.retain(|shim| ids.contains(&shim.id.as_str()) && self.started(shim));
+        Ok(shims)
     }
 }
 

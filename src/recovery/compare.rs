@@ -11,7 +11,7 @@ use super::RecoveryError;
 use super::decide::{Action, Streams, decide};
 use crate::container::{Container, ContainerError, Containers, LAST_WORDS};
 use crate::containerd::{Containerd, StdioPaths, TaskInfo, TaskState};
-use crate::error::chain;
+use crate::error::{Kind, chain};
 use crate::io::Fifos;
 use crate::sandbox::{Sandbox, SandboxState};
 use crate::time::Timestamp;
@@ -19,6 +19,8 @@ use crate::time::Timestamp;
 /// How long a shim may be too busy to tell its state, and when it is asked again.
 const BUSY_SHIM: Duration = Duration::from_secs(20);
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// Between two questions to a shim that nobody waits for any more.
+const ASK_LATER: Duration = Duration::from_secs(1);
 /// Entries worked on at once.
 const SIDE_BY_SIDE: usize = 8;
 
@@ -44,7 +46,33 @@ pub async fn compare(containers: &Containers, containerd: &Containerd) -> Result
         })
         .await;
     containers.forget_kept_of_others();
+    for task in tasks.into_values().filter(|task| task.state == TaskState::Unknown) {
+        tokio::spawn(settle_when_told(containers.clone(), containerd.clone(), task.container_id));
+    }
     Ok(())
+}
+
+/// Asks a shim that does not answer until it does: all else is in step meanwhile.
+async fn settle_when_told(containers: Containers, containerd: Containerd, id: String) {
+    let task = loop {
+        tokio::time::sleep(ASK_LATER).await;
+        match containerd.task(&id).await {
+            Ok(task) if task.state == TaskState::Unknown => {}
+            Ok(task) => break Some(task),
+            Err(error) if error.is_not_found() => break None,
+            Err(error) if error.kind() == Kind::DeadlineExceeded => {}
+            // The next comparison decides.
+            Err(error) => return tracing::debug!(task = id, "its state stays unknown: {}", chain(&error)),
+        }
+    };
+    if let Some(sandbox) = containers.sandboxes().entry(&id) {
+        settle_sandbox(&containers, &sandbox, task.as_ref()).await;
+    }
+    if let Some(container) = containers.entry(&id)
+        && let Err(error) = settle(&containers, &containerd, &container, task.as_ref()).await
+    {
+        tracing::warn!(container = %container.id, "recovery: {}", chain(&error));
+    }
 }
 
 /// Every task, by its container's id. A shim that is busy, as with a start that a dying daemon broke off, does not
