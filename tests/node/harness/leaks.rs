@@ -18,7 +18,7 @@ use futures::TryStreamExt as _;
 use super::node::LIBCNI;
 use super::record::spec_of;
 use super::wait::patience;
-use super::{Node, request};
+use super::{Node, processes, request};
 
 /// For what ends by itself, a moment after the call that ended it: a shim's process, a lazily unmounted folder.
 const GRACE: Duration = Duration::from_secs(15);
@@ -146,30 +146,17 @@ async fn in_containerd(node: &Node) -> Vec<String> {
 
 /// Processes of shims that report to the node's containerd.
 fn shims(node: &Node) -> Vec<String> {
-    let socket = node.dir.join("containerd.sock").display().to_string();
-    let commands = processes().filter_map(|process| {
-        let line = fs::read(process.join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let ours = line.contains("containerd-shim") && line.contains(&socket);
-        ours.then(|| format!("process {line}"))
-    });
-    commands.collect()
+    processes::shims(node).into_iter().map(|shim| format!("process {}", shim.line)).collect()
 }
 
 /// Processes in the cgroup of some container.
 fn members() -> Vec<String> {
-    let members = processes().filter_map(|process| {
+    let members = processes::all().filter_map(|process| {
         let groups = fs::read_to_string(process.join("cgroup")).ok()?;
         let group = groups.lines().find(|line| names_id(line))?;
         Some(format!("process {} in cgroup {group}", process.display()))
     });
     members.collect()
-}
-
-fn processes() -> impl Iterator<Item = PathBuf> + use<> {
-    let numbered =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
-    names_below(Path::new("/proc")).filter(numbered)
 }
 
 fn mounts(node: &Node) -> Vec<String> {

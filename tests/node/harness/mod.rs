@@ -10,6 +10,7 @@ mod manager;
 mod node;
 mod pod;
 mod points;
+pub mod processes;
 mod record;
 mod trial;
 mod usage;
