@@ -1,24 +1,16 @@
 //! What cannot be done: refused with the reason and the field's name, and nothing is left of the attempt.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::Arc;
-
 use k8s_cri::v1 as cri;
 use tonic::{Code, Status};
 
 use crate::cases;
-use crate::harness::{Case, Node, NodeOptions, Pod, PodBuilder, Test, assert_field, code_of, until};
+use crate::harness::{Case, Node, Pod, PodBuilder, Test, assert_field, code_of};
 
 pub fn cases() -> Vec<Case> {
     cases!["errors":
         nothing_is_left_of_a_pod_with_an_unknown_handler,
         nothing_is_left_of_a_container_with_an_unknown_user;
     cridge only:
-        a_failing_network_leaves_nothing,
-        a_hanging_network_is_ended,
-        a_network_that_cannot_be_taken_down_keeps_the_pod,
-        a_network_without_configuration_is_told_and_comes_back,
         nothing_is_left_of_a_pod_with_a_wrong_sysctl,
         hostile_pods,
         hostile_containers,
@@ -27,133 +19,16 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A CNI plugin that does as `stub/mode` says, and notes its calls in `stub/calls`.
-const STUB: &str = r#"#!/bin/sh
-here=$(dirname "$0")
-echo "$CNI_COMMAND $CNI_CONTAINERID" >>"$here/calls"
-cat >/dev/null
-mode=$(cat "$here/mode")
-while [ "$mode" = wait ]; do sleep 0.05; mode=$(cat "$here/mode"); done
-case "$CNI_COMMAND $mode" in
-    "VERSION "*) echo '{"cniVersion": "1.0.0", "supportedVersions": ["0.4.0", "1.0.0"]}' ;;
-    "ADD fail" | "DEL keep") echo '{"cniVersion": "1.0.0", "code": 999, "msg": "the cable is cut"}'; exit 1 ;;
-    "ADD hang") sleep 98765 & sleep 98765 ;;
-    "ADD "*) echo '{"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "'"$CNI_NETNS"'"}],
-        "ips": [{"address": "10.1.2.3/24", "interface": 0}]}' ;;
-esac
-"#;
-
-/// Has a node's pods have the stub's network.
-pub fn stub_network(dir: &Path, config: &mut String) {
-    let stub = dir.join("stub");
-    std::fs::create_dir(&stub).unwrap();
-    std::fs::write(stub.join("stub"), STUB).unwrap();
-    std::fs::set_permissions(stub.join("stub"), PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::write(stub.join("mode"), "ok").unwrap();
-    let list = r#"{"cniVersion": "1.0.0", "name": "stub", "plugins": [{"type": "stub"}]}"#;
-    std::fs::write(dir.join("cni/net.d/00-stub.conflist"), list).unwrap();
-    *config = config.replace("bin_dirs = [", &format!("bin_dirs = [\"{}\", ", stub.display()));
-}
-
-/// Such a node, with little patience.
-async fn stub_node(t: &Test) -> Arc<Node> {
-    let configure = |dir: &Path, config: &mut String| {
-        stub_network(dir, config);
-        *config = config.replace("[network]\n", "[network]\nplugin_timeout = \"2s\"\n");
-    };
-    t.own_node(NodeOptions { configure: Some(configure), bare: true, ..Default::default() }).await
-}
-
-/// What the stub does from now on: `wait` until it is told otherwise, among others.
-pub fn set_mode(node: &Node, mode: &str) {
-    std::fs::write(node.dir.join("stub/mode"), mode).unwrap();
-}
-
-fn calls(node: &Node, command: &str) -> usize {
-    let calls = std::fs::read_to_string(node.dir.join("stub/calls")).unwrap_or_default();
-    calls.lines().filter(|line| line.starts_with(command)).count()
-}
-
 /// The ids of the pods of this test.
-async fn listed(t: &Test, node: &Node) -> Vec<String> {
+pub async fn listed(t: &Test, node: &Node) -> Vec<String> {
     let label_selector = [("test".to_owned(), t.name().to_owned())].into();
     let filter = Some(cri::PodSandboxFilter { label_selector, ..Default::default() });
     let pods = node.runtime().list_pod_sandbox(cri::ListPodSandboxRequest { filter }).await.unwrap();
     pods.into_inner().items.into_iter().map(|pod| pod.id).collect()
 }
 
-async fn refused(pod: &PodBuilder) -> Status {
+pub async fn refused(pod: &PodBuilder) -> Status {
     pod.try_run().await.map(|pod| pod.id).unwrap_err()
-}
-
-async fn a_failing_network_leaves_nothing(t: Test) {
-    let node = stub_node(&t).await;
-    set_mode(&node, "fail");
-    let pod = t.pod_on(&node);
-    let error = refused(&pod).await;
-    assert!(error.message().contains("the cable is cut"), "should have the plugin's words: {error:?}");
-    assert!(calls(&node, "DEL") >= 1, "DEL comes after a failed ADD too");
-    assert!(listed(&t, &node).await.is_empty());
-    // The name is free at once.
-    refused(&pod).await;
-    set_mode(&node, "ok");
-    let pod = pod.run().await;
-    assert_eq!(pod.ip().await, "10.1.2.3");
-}
-
-async fn a_hanging_network_is_ended(t: Test) {
-    let node = stub_node(&t).await;
-    set_mode(&node, "hang");
-    let pod = t.pod_on(&node);
-    let error = refused(&pod).await;
-    assert!(error.message().contains("stub"), "should name the plugin: {error:?}");
-    until("the plugin and its child are gone", || async {
-        let hangs = std::fs::read_dir("/proc").unwrap().flatten().any(|process| {
-            std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line == b"sleep\x0098765\0")
-        });
-        (!hangs).then_some(())
-    })
-    .await;
-    assert!(listed(&t, &node).await.is_empty());
-    set_mode(&node, "ok");
-    pod.run().await;
-}
-
-async fn a_network_that_cannot_be_taken_down_keeps_the_pod(t: Test) {
-    let node = stub_node(&t).await;
-    let pod = t.pod_on(&node).run().await;
-    set_mode(&node, "keep");
-    let error = pod.try_stop().await.unwrap_err();
-    assert!(error.message().contains("the cable is cut"), "{error:?}");
-    pod.try_remove().await.expect_err("its address is not given back");
-    // The kubelet sees it, and tries again.
-    assert_eq!(listed(&t, &node).await, [pod.id.as_str()]);
-    assert_eq!(pod.state().await, cri::PodSandboxState::SandboxNotready);
-    set_mode(&node, "ok");
-    pod.stop().await;
-    pod.remove().await;
-    assert!(listed(&t, &node).await.is_empty());
-}
-
-async fn a_network_without_configuration_is_told_and_comes_back(t: Test) {
-    let node = t.own_node(NodeOptions { bare: true, ..Default::default() }).await;
-    let pod = t.pod_on(&node).run().await;
-    let file = node.dir.join("cni/net.d/10-bridge.conflist");
-    let aside = node.dir.join("10-bridge.conflist");
-    std::fs::rename(&file, &aside).unwrap();
-    until("the network is not ready", || async { (node.ready().await == Some((true, false))).then_some(()) })
-        .await;
-    let error = refused(&t.pod_on(&node)).await;
-    let folder = node.dir.join("cni/net.d").display().to_string();
-    assert!(error.message().contains(&folder), "should name the folder: {error:?}");
-    // A pod on the node's network needs none, and what was attached is detached all the same.
-    t.pod_on(&node).host_network().run().await;
-    pod.stop().await;
-    pod.remove().await;
-    std::fs::rename(&aside, &file).unwrap();
-    until("the network is ready", || async { (node.ready().await == Some((true, true))).then_some(()) })
-        .await;
-    t.pod_on(&node).run().await;
 }
 
 async fn nothing_is_left_of_a_pod_with_an_unknown_handler(t: Test) {

@@ -31,16 +31,16 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-type Event = cri::ContainerEventResponse;
+pub type Event = cri::ContainerEventResponse;
 
 /// A subscriber that reads.
-struct Ear {
+pub struct Ear {
     heard: Arc<Mutex<Vec<Event>>>,
     reading: tokio::task::JoinHandle<Result<(), Status>>,
 }
 
 impl Ear {
-    async fn at(node: &Node) -> Self {
+    pub async fn at(node: &Node) -> Self {
         let stream = node.runtime().get_container_events(cri::GetEventsRequest {}).await;
         let mut stream = stream.expect("GetContainerEvents").into_inner();
         let heard = Arc::<Mutex<Vec<Event>>>::default();
@@ -57,7 +57,7 @@ impl Ear {
     }
 
     /// What it has heard of a pod.
-    fn of(&self, pod: &Pod) -> Vec<Event> {
+    pub fn of(&self, pod: &Pod) -> Vec<Event> {
         let of_pod = |event: &&Event| event.pod_sandbox_status.as_ref().is_some_and(|s| s.id == pod.id);
         self.heard.lock().unwrap().iter().filter(of_pod).cloned().collect()
     }

@@ -1,13 +1,13 @@
 //! What a container writes is in its log: whole, in order, in the CRI's format.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use k8s_cri::v1 as cri;
 use tonic::Code;
 
 use crate::cases;
-use crate::harness::{Case, Container, Test, until};
+use crate::harness::{Case, Container, Disk, Test, until};
 
 pub fn cases() -> Vec<Case> {
     cases!["logs":
@@ -21,6 +21,7 @@ pub fn cases() -> Vec<Case> {
         only_a_running_containers_log_is_reopened;
     cridge only:
         what_a_full_disk_costs_is_counted_and_told,
+        a_stranger_at_the_pipe_costs_no_line_and_no_stop,
     ]
 }
 
@@ -182,30 +183,36 @@ async fn only_a_running_containers_log_is_reopened(t: Test) {
     assert_eq!(reopen(&app).await.unwrap_err().code(), Code::NotFound);
 }
 
-/// A file system of its own, which is full soon.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path) -> Self {
-        std::fs::create_dir_all(path).unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "small"]).arg(path).status();
-        assert!(mounted.unwrap().success());
-        Self(path.to_owned())
-    }
+/// Where the shim writes what a container says.
+fn pipe_of(container: &Container) -> PathBuf {
+    let [_, state] = container.pod.node.server_dirs();
+    let folders = std::fs::read_dir(state.join("containers").join(&container.id).join("io")).unwrap();
+    let mut pipes = folders.map(|folder| folder.unwrap().path().join(format!("{}-stdout", container.id)));
+    pipes.find(|path| path.exists()).expect("a FIFO")
 }
 
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+async fn a_stranger_at_the_pipe_costs_no_line_and_no_stop(t: Test) {
+    let pod = t.pod().run().await;
+    let script = "trap 'echo last; exit 5' TERM; echo first; while :; do sleep 0.02; done";
+    for name in ["reader", "writer"] {
+        let app = pod.container(name).shell(script).start().await;
+        app.logs("first").await;
+        let mut options = std::fs::File::options();
+        options.read(name == "reader").write(name == "writer");
+        let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let stranger = options.custom_flags(no_wait).open(pipe_of(&app)).unwrap();
+        app.stop(60).await;
+        assert_eq!(app.status().await.exit_code, 5);
+        assert_eq!(app.log_text(), "first\nlast");
+        app.remove().await;
+        drop(stranger);
     }
 }
 
 async fn what_a_full_disk_costs_is_counted_and_told(t: Test) {
     let pod = t.pod().run().await;
-    let disk = SmallDisk::mount(&Path::new(&pod.config.log_directory).join("app"));
-    let ballast = disk.0.join("ballast");
-    std::fs::write(&ballast, vec![0; 240 << 10]).unwrap();
+    let disk = Disk::small(&Path::new(&pod.config.log_directory).join("app"), 256 << 10);
+    disk.fill();
     let counting =
         "i=0; while [ ! -e /data/stop ]; do i=$((i + 1)); echo $i; sleep 0.01; done; echo $i > /data/last";
     let app = pod.container("app").shell(counting).mount(t.folder(), "/data").start().await;
@@ -219,7 +226,7 @@ async fn what_a_full_disk_costs_is_counted_and_told(t: Test) {
     // For the first seconds there is hope; then the container has to go on.
     told("its output waits").await;
     told("its output is dropped").await;
-    std::fs::remove_file(&ballast).unwrap();
+    disk.empty();
     let again = told("container log is written again").await;
     std::fs::write(t.folder().join("stop"), "").unwrap();
     assert_eq!(app.exited().await.exit_code, 0);

@@ -8,9 +8,13 @@
 mod absence;
 mod checkpoint;
 mod churn;
+mod clock;
+mod cni;
 mod container;
 mod crash;
 mod crictl;
+mod crowd;
+mod damage;
 mod devices;
 mod errors;
 mod events;
@@ -18,6 +22,7 @@ mod exec;
 mod fsck;
 mod handlers;
 mod harness;
+mod hung;
 mod image_volumes;
 mod images;
 mod lists;
@@ -96,6 +101,11 @@ fn main() -> ExitCode {
         lists::cases(),
         stats::cases(),
         errors::cases(),
+        cni::cases(),
+        hung::cases(),
+        damage::cases(),
+        clock::cases(),
+        crowd::cases(),
         events::cases(),
         churn::cases(),
         restart::cases(),

@@ -8,8 +8,8 @@ use serde_json::Value;
 use tonic::{Code, Request};
 
 use crate::cases;
+use crate::cni::{set_mode, stub_network};
 use crate::crictl::crictl_on;
-use crate::errors::{set_mode, stub_network};
 use crate::harness::{Case, Node, NodeOptions, PodBuilder, Test, on_cridge, until};
 
 pub fn cases() -> Vec<Case> {

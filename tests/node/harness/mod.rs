@@ -4,6 +4,7 @@
 pub mod cgroups;
 mod client;
 mod container;
+mod disk;
 mod lab;
 mod leaks;
 mod manager;
@@ -18,6 +19,7 @@ mod wait;
 
 pub use client::{assert_field, code_of, request};
 pub use container::{Container, ContainerBuilder, Output, Shell};
+pub use disk::Disk;
 pub use lab::{Lab, runc};
 pub use leaks::{anywhere as left_anywhere, on as left_on};
 pub use node::{Criu, Node, NodeOptions, Server};
