@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::config::{self, Config};
 use crate::migrate::Release;
@@ -47,6 +48,11 @@ pub enum Command {
     Images(ShowArgs),
     /// Show what the pods and containers of a CRI runtime use, the hungriest first, and what is being done to them.
     Top(ShowArgs),
+    /// Print the completions of a shell on standard output, to be read by it at its start.
+    Completion { shell: Shell },
+    /// Write the manual's pages into a folder, one for each command.
+    #[command(hide = true)]
+    Man { folder: PathBuf },
 }
 
 #[derive(Args, Debug)]

@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod config;
 mod fsck;
+mod manual;
 mod migrate;
 mod play;
 mod serve;
@@ -27,8 +28,10 @@ use args::Command;
 pub async fn run(inherited: Inherited) -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Check(args) => check::run(args).await,
+        Command::Completion { shell } => manual::completion(shell),
         Command::Config(command) => config::run(command).await,
         Command::Fsck(args) => fsck::run(args).await,
+        Command::Man { folder } => manual::pages(&folder),
         Command::Serve(args) => serve::run(args, inherited).await,
         Command::Play(args) => Ok(play::run(args).await),
         Command::Pods(args) => show::run(What::Pods, args).await,
