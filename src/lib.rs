@@ -37,5 +37,6 @@ pub mod spec;
 pub mod state;
 pub mod stats;
 pub mod streaming;
+pub mod switch;
 pub mod time;
 pub mod work;

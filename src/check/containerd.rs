@@ -87,8 +87,10 @@ fn release(version: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
+/// The finding's name.
+pub const BUILT_IN: &str = "built-in CRI plugin";
+
 fn built_in_cri(namespace: &str, version: &str, plugins: &[Plugin]) -> Finding {
-    const NAME: &str = "built-in CRI plugin";
     let names = |is_one: fn(&Plugin) -> bool| -> Vec<_> {
         let active = plugins.iter().filter(|plugin| is_one(plugin) && plugin.is_loaded());
         active.map(|plugin| format!("{}.{}", plugin.kind, plugin.id)).collect()
@@ -96,30 +98,39 @@ fn built_in_cri(namespace: &str, version: &str, plugins: &[Plugin]) -> Finding {
     let whole = names(Plugin::is_built_in_cri);
     let parts = names(Plugin::is_part_of_built_in_cri);
     if whole.is_empty() && parts.is_empty() {
-        return Finding::ok(NAME, "not active");
+        return Finding::ok(BUILT_IN, "not active");
     }
     let text = format!("active ({})", [&whole[..], &parts[..]].concat().join(", "));
     if namespace != BUILT_IN_NAMESPACE {
-        return Finding::ok(NAME, format!("{text}, but in {BUILT_IN_NAMESPACE}, not in {namespace}"));
+        return Finding::ok(BUILT_IN, format!("{text}, but in {BUILT_IN_NAMESPACE}, not in {namespace}"));
     }
-    let all: &[&str] = match release(version) {
-        Some((1, _)) => &["io.containerd.grpc.v1.cri"],
-        _ => &[
-            "io.containerd.cri.v1.images",
-            "io.containerd.cri.v1.runtime",
-            "io.containerd.grpc.v1.cri",
-            "io.containerd.podsandbox.controller.v1.podsandbox",
-        ],
-    };
+    let all = built_in_plugins(release(version).map_or(2, |(major, _)| major));
     let all: Vec<_> = all.iter().map(|part| format!("{part:?}")).collect();
     let fix = format!(
         "put {} into disabled_plugins in /etc/containerd/config.toml and restart containerd; its pods go on running",
         all.join(", ")
     );
     if whole.is_empty() {
-        return Finding::warn(NAME, format!("{text}: it serves no pods, but still looks after images"), fix);
+        return Finding::warn(
+            BUILT_IN,
+            format!("{text}: it serves no pods, but still looks after images"),
+            fix,
+        );
     }
-    Finding::fail(NAME, format!("{text}: two would manage the same pods"), fix)
+    Finding::fail(BUILT_IN, format!("{text}: two would manage the same pods"), fix)
+}
+
+/// What is to be disabled of a containerd of that major release.
+pub fn built_in_plugins(major: u32) -> &'static [&'static str] {
+    match major {
+        1 => &["io.containerd.grpc.v1.cri"],
+        _ => &[
+            "io.containerd.cri.v1.images",
+            "io.containerd.cri.v1.runtime",
+            "io.containerd.grpc.v1.cri",
+            "io.containerd.podsandbox.controller.v1.podsandbox",
+        ],
+    }
 }
 
 /// Every snapshotter that the configuration names, each once.

@@ -8,14 +8,18 @@ use serde::Deserialize;
 /// What it uses where nobody says (Kubernetes, pkg/kubelet/apis/config/v1beta1).
 const USUAL: &str = "unix:///run/containerd/containerd.sock";
 /// Where kubeadm keeps its arguments and its configuration.
-const ARGUMENTS: &str = "var/lib/kubelet/kubeadm-flags.env";
-const CONFIG: &str = "var/lib/kubelet/config.yaml";
+pub const ARGUMENTS: &str = "var/lib/kubelet/kubeadm-flags.env";
+pub const CONFIG: &str = "var/lib/kubelet/config.yaml";
 
 /// A kubelet's socket, and what says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kubelet {
     pub socket: PathBuf,
     pub source: String,
+    /// A flag says so, which counts more than the file.
+    pub by_flag: bool,
+    /// Its configuration file.
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -69,21 +73,21 @@ fn by_arguments(root: &Path, arguments: &[&str], whose: &str) -> Kubelet {
         });
         found.filter(|value| !value.is_empty())
     };
+    let file = flag("config").map(|file| root.join(file.trim_start_matches('/')));
     if let Some(endpoint) = flag("container-runtime-endpoint") {
         let source = format!("{whose} --container-runtime-endpoint");
-        return Kubelet { socket: socket(endpoint), source };
+        return Kubelet { socket: socket(endpoint), source, by_flag: true, config: file };
     }
-    let file = flag("config").map(|file| root.join(file.trim_start_matches('/')));
     let text = file.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
     let endpoint =
         serde_saphyr::from_str::<Configuration>(&text).map(|config| config.container_runtime_endpoint);
-    match (endpoint, file) {
-        (Ok(endpoint), Some(file)) if !endpoint.is_empty() => Kubelet {
-            socket: socket(&endpoint),
-            source: format!("containerRuntimeEndpoint in {}", file.display()),
-        },
-        _ => Kubelet { socket: socket(USUAL), source: format!("{whose} default") },
-    }
+    let (endpoint, source) = match (endpoint, &file) {
+        (Ok(endpoint), Some(file)) if !endpoint.is_empty() => {
+            (endpoint, format!("containerRuntimeEndpoint in {}", file.display()))
+        }
+        _ => (USUAL.to_owned(), format!("{whose} default")),
+    };
+    Kubelet { socket: socket(&endpoint), source, by_flag: false, config: file }
 }
 
 fn socket(endpoint: &str) -> PathBuf {

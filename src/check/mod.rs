@@ -6,7 +6,7 @@
 mod containerd;
 mod features;
 mod finding;
-mod kubelet;
+pub mod kubelet;
 mod network;
 mod node;
 mod places;
@@ -14,8 +14,10 @@ mod registry;
 mod runtime;
 mod switch;
 
+pub use containerd::{BUILT_IN, built_in_plugins};
 pub use features::{NRI_PLUGINS, NRI_SETTINGS, NRI_SOCKET, VERIFIERS, nri_plugins_in, verifiers_in};
 pub use finding::{Finding, Outcome, Report};
+pub use switch::NAME as SWITCH;
 
 use crate::config::Config;
 

@@ -10,6 +10,9 @@ use crate::config::Config;
 use crate::containerd::Containerd;
 use crate::recovery::of_kind;
 
+/// The finding's name.
+pub const NAME: &str = "switch";
+
 pub async fn findings(config: &Config, seen: &Seen) -> Option<Finding> {
     seen.answers().then_some(())?;
     let containerd = Containerd::new(&config.containerd.socket, &config.containerd.namespace);
@@ -40,7 +43,6 @@ struct Stand {
 impl Stand {
     /// A step that is due is no fault of the node: only a warning.
     fn next(&self) -> Finding {
-        const NAME: &str = "switch";
         let is_cridges = self.kubelet.as_ref().is_some_and(|kubelet| is_same(&kubelet.socket, &self.cridge));
         let is_containerds =
             self.kubelet.as_ref().is_some_and(|kubelet| is_same(&kubelet.socket, &self.containerd));
@@ -137,7 +139,12 @@ mod tests {
             (false, true, None, Outcome::Ok, ""),
         ];
         for (plugin_is_on, cridge_answers, socket, outcome, fix) in cases {
-            let kubelet = socket.map(|socket| Kubelet { socket: socket.into(), source: "a flag".into() });
+            let kubelet = socket.map(|socket| Kubelet {
+                socket: socket.into(),
+                source: "a flag".into(),
+                by_flag: true,
+                config: None,
+            });
             let stand = Stand {
                 plugin_is_on,
                 pods: 3,

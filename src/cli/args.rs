@@ -48,6 +48,12 @@ pub enum Command {
     Images(ShowArgs),
     /// Show what the pods and containers of a CRI runtime use, the hungriest first, and what is being done to them.
     Top(ShowArgs),
+    /// Switch this node from containerd's built-in CRI plugin to cridge, and back.
+    ///
+    /// Does what docs/switching.md has as steps: takes the plugin out of containerd's configuration, points the kubelet at
+    /// cridge, and restarts what has to be. Pods go on running. Without --apply it tells what it would do.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Print the completions of a shell on standard output, to be read by it at its start.
     Completion { shell: Shell },
     /// Write the manual's pages into a folder, one for each command.
@@ -175,6 +181,38 @@ impl ConfigArgs {
         put(self.state, &mut config.state);
         put(self.log_level, &mut config.log.level);
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Have cridge serve this node's pods; a timer takes that back unless it is confirmed.
+    Switch {
+        /// Do it, and not only tell.
+        #[arg(long)]
+        apply: bool,
+        /// Take it back after this long without `cridge node confirm`: 90s, 10m.
+        #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+        within: std::time::Duration,
+        /// There is no kubelet on this node.
+        #[arg(long)]
+        no_kubelet: bool,
+        /// containerd's configuration, the one that disables plugins.
+        #[arg(long, value_name = "FILE", default_value = "/etc/containerd/config.toml")]
+        containerd_config: PathBuf,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Have the built-in plugin serve them again: files are what they were before the switch.
+    Rollback {
+        /// Do it, and not only tell.
+        #[arg(long)]
+        apply: bool,
+    },
+    /// Keep a switch, if `cridge check` and the kubelet find the node well; exits 1 if not.
+    Confirm {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ mod config;
 mod fsck;
 mod manual;
 mod migrate;
+mod node;
 mod play;
 mod serve;
 mod show;
@@ -32,6 +33,7 @@ pub async fn run(inherited: Inherited) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config::run(command).await,
         Command::Fsck(args) => fsck::run(args).await,
         Command::Man { folder } => manual::pages(&folder),
+        Command::Node(command) => node::run(command).await,
         Command::Serve(args) => serve::run(args, inherited).await,
         Command::Play(args) => Ok(play::run(args).await),
         Command::Pods(args) => show::run(What::Pods, args).await,
