@@ -6,6 +6,7 @@ RELEASES=(1.6 1.7 2.x 2.4)
 CONTAINERD_NEWEST=v2.4.2
 RUNC_NEWEST=v1.5.2
 CARGO_DENY=0.20.2
+CARGO_DEB=3.8.0
 
 containerd() {
     local release=${1:-}
@@ -67,6 +68,18 @@ build_crictl() {
 build_critest() {
     cd "$REPO/tests/go/cri-tools" || return
     GOFLAGS=-buildvcs=false go test -c -o "$1/critest" sigs.k8s.io/cri-tools/cmd/critest
+}
+
+# For the chart.
+helm() {
+    local place
+    place=helm/$(fingerprint "$REPO"/tests/go/helm/go.mod "$REPO"/tests/go/helm/go.sum)
+    once "$place" "helm (some minutes)" build_helm
+    point bin/helm "$place/helm"
+}
+build_helm() {
+    cd "$REPO/tests/go/helm" || return
+    GOFLAGS=-buildvcs=false go build -ldflags '-s -w' -o "$1/helm" helm.sh/helm/v3/cmd/helm
 }
 
 # What people look into checkpoints with.
@@ -151,12 +164,25 @@ build_cri_api() {
     GOFLAGS=-buildvcs=false go run . >"$1/cri-api.pb"
 }
 
-deny() {
-    once "cargo-deny/$CARGO_DENY" "cargo-deny $CARGO_DENY (a few minutes)" build_deny
-    point deny "cargo-deny/$CARGO_DENY"
+# A compiler for the C in some crates, and Rust's own library.
+aarch64() {
+    install_tools gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    [ -e "$(rustc --print sysroot)/lib/rustlib/aarch64-unknown-linux-gnu" ] || rustup -q target add aarch64-unknown-linux-gnu
 }
-build_deny() {
-    CARGO_TARGET_DIR=$1/target cargo install --locked --root "$1" --version "$CARGO_DENY" cargo-deny
+
+deny() { cargo_tool cargo-deny "$CARGO_DENY" deny; }
+# systemd's own tools look at the unit; it need not run.
+deb() {
+    install_tools binutils dpkg-dev systemd
+    cargo_tool cargo-deb "$CARGO_DEB" deb
+}
+# cargo_tool CRATE VERSION NAME: as $CACHE/NAME/bin.
+cargo_tool() {
+    once "$1/$2" "$1 $2 (a few minutes)" build_cargo_tool "$1" "$2"
+    point "$3" "$1/$2"
+}
+build_cargo_tool() {
+    CARGO_TARGET_DIR=$1/target cargo install --locked --root "$1" --version "$3" "$2"
     rm -rf "$1/target"
 }
 
