@@ -74,7 +74,7 @@ fn every_script_and_example_exists() {
     for (page, text) in pages() {
         for line in code(&text) {
             for word in line.split_whitespace() {
-                let ours = ["hack/", "examples/", "tests/", "src/", "docs/", ".ci/"];
+                let ours = ["hack/", "examples/", "tests/", "src/", "docs/", "dist/", "charts/", ".ci/"];
                 if ours.iter().any(|folder| word.starts_with(folder)) && !word.contains('*') {
                     named += 1;
                     assert!(root.join(word).exists(), "{}: {word} is not there", page.display());
