@@ -26,8 +26,11 @@ fn status_file(container: &Container) -> PathBuf {
     root.join("containers").join(&container.id).join("status")
 }
 
-/// What can become of a status file, by its whole content.
-const DAMAGES: [(&str, fn(&Path, Vec<u8>)); 8] = [
+/// Damages the file there, whose whole content is this.
+type Damage = fn(&Path, Vec<u8>);
+
+/// What can become of a status file.
+const DAMAGES: [(&str, Damage); 8] = [
     ("empty", |path, _| fs::write(path, "").unwrap()),
     ("half", |path, whole| fs::write(path, &whole[..whole.len() / 2]).unwrap()),
     ("all-but-the-end", |path, whole| fs::write(path, &whole[..whole.len() - 1]).unwrap()),
@@ -44,7 +47,7 @@ const DAMAGES: [(&str, fn(&Path, Vec<u8>)); 8] = [
     }),
 ];
 
-fn damage(container: &Container, how: fn(&Path, Vec<u8>)) {
+fn damage(container: &Container, how: Damage) {
     let path = status_file(container);
     let whole = fs::read(&path).unwrap();
     how(&path, whole);
