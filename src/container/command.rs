@@ -7,10 +7,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::witness::hold;
 use super::{Container, ContainerError, Containers};
 use crate::containerd::{ContainerdError, ExecProcess, Exit, StdioPaths};
 use crate::error::chain;
 use crate::io::{Fifos, IoError, Stdin};
+use crate::linux::pidfd::Pidfd;
 use crate::linux::process;
 use crate::spec;
 use crate::work::{Op, Operation};
@@ -26,7 +28,7 @@ pub(super) struct Command {
 
 /// One that was started.
 pub(super) struct Running {
-    pid: u32,
+    process: Option<Pidfd>,
     /// The shim's word of its end.
     told: AbortOnDropHandle<Result<Exit, ContainerdError>>,
 }
@@ -97,7 +99,8 @@ impl Containers {
         let told = AbortOnDropHandle::new(told);
         let started = self.inner().containerd.start_exec(container.id.as_str(), exec_id);
         let pid = op.step("start the command", started).await;
-        Ok(Running { pid: pid.map_err(command_failed(container, "start the command"))?, told })
+        let pid = pid.map_err(command_failed(container, "start the command"))?;
+        Ok(Running { process: hold(container, pid), told })
     }
 
     async fn add_command(&self, command: &Command, arguments: &[String]) -> Result<(), ContainerError> {
@@ -140,7 +143,7 @@ impl Containers {
     pub(super) async fn command_ended(
         &self,
         Command { container, .. }: &Command,
-        Running { pid, told }: &mut Running,
+        Running { process, told }: &mut Running,
     ) -> Result<Option<u32>, ContainerError> {
         tokio::select! {
             biased;
@@ -150,7 +153,7 @@ impl Containers {
                 Ok(Err(error)) => Err(command_failed(container, "wait for the command")(error)),
                 Err(why) => Err(ContainerError::Panicked { id: container.id.clone(), why: why.to_string() }),
             },
-            code = self.silent_end(container, *pid) => {
+            code = self.silent_end(container, process.as_ref()) => {
                 let untold = || ContainerError::UntoldExit { id: container.id.clone() };
                 code.ok_or_else(untold).map(Some)
             }

@@ -11,8 +11,10 @@ use crate::containerd::Exit;
 use crate::linux::pidfd::Pidfd;
 use crate::time::Timestamp;
 
-/// How long a shim may take to tell of an end that has been seen.
+/// How long a shim may take to tell of an end that has been seen, where the kernel can tell as well.
 const SILENCE: Duration = Duration::from_secs(5);
+/// And where nobody else can.
+const LONG_SILENCE: Duration = Duration::from_secs(20);
 
 /// Who has a hold of the process.
 #[derive(Debug)]
@@ -45,8 +47,8 @@ impl Witness {
     }
 }
 
-/// Takes hold of a process of the container's.
-fn hold(container: &Container, pid: u32) -> Option<Pidfd> {
+/// Takes hold of a process of the container's, unless it has ended.
+pub(super) fn hold(container: &Container, pid: u32) -> Option<Pidfd> {
     let process = Pidfd::open(pid).ok()?;
     // Asked only now that the process is held: it may have ended before, and the pid be another's.
     let place = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -55,17 +57,17 @@ fn hold(container: &Container, pid: u32) -> Option<Pidfd> {
 
 impl Containers {
     /// Waits for the end of a command that its shim keeps silent about, for some seconds already: 1.6's forgets some
-    /// when many end at once. Its exit code, where the kernel tells. In a virtual machine nothing is seen of it.
-    pub(super) async fn silent_end(&self, container: &Container, pid: u32) -> Option<u32> {
-        let process = hold(container, pid);
-        let seen = match &process {
+    /// when many end at once. Its exit code, where the kernel tells. Without `process` it had ended before it could be
+    /// held; or it runs in a virtual machine, where nothing is seen of it.
+    pub(super) async fn silent_end(&self, container: &Container, process: Option<&Pidfd>) -> Option<u32> {
+        let seen = match process {
             Some(process) => process.ended().await.is_ok(),
             None => self.is_of_this_kernel(&container.pod),
         };
         if !seen {
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(SILENCE).await;
+        tokio::time::sleep(if process.is_some() { SILENCE } else { LONG_SILENCE }).await;
         process?.exit_code()
     }
 
