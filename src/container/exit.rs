@@ -118,7 +118,9 @@ impl Containers {
     async fn reap(&self, container: &Container, op: &Op) {
         let deleted = delete_task(&self.inner().containerd, container.id.as_str());
         match op.step("delete the task", deleted).await {
-            Ok(_) => container.reaped.store(true, Ordering::Relaxed),
+            Ok(Some(_)) => container.reaped.store(true, Ordering::Relaxed),
+            // It may have gone with its shim, which then has not removed its cgroup: the removal looks again.
+            Ok(None) => {}
             Err(error) => {
                 tracing::warn!(container = %container.id, "the ended task stays until removal: {}", chain(&error));
             }
