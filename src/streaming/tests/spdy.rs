@@ -72,6 +72,7 @@ async fn forwarded_connections_live_for_themselves() {
     peer.script.syn(1, &first_data).syn(3, &bad_error).syn(5, &first_error).syn(7, &bad_data);
     peer.script.syn(9, &[("streamtype", "data")]).syn(11, &[("streamtype", "error"), ("port", "80")]);
     peer.script.syn(13, &[("streamtype", "data"), ("port", "80")]).data(1, b"half", true);
+    peer.script.syn(15, &[("streamtype", "nonsense"), ("port", "80")]);
     peer.say().await;
     let (mut one, _) = pod.accept().await.unwrap();
     let (mut two, _) = pod.accept().await.unwrap();
@@ -85,16 +86,21 @@ async fn forwarded_connections_live_for_themselves() {
     assert_eq!(heard, "half");
     one.write_all(b"answer").await.unwrap();
     drop(one);
-    let mut answered = (false, false, false);
-    while answered != (true, true, true) {
+    let (mut answered, mut refused) = ((false, false, false), Vec::new());
+    while answered != (true, true, true) || refused.len() < 2 {
         match peer.hear().await {
             Heard::Data { id: 1, bytes, .. } if bytes == b"answer" => answered.0 = true,
             Heard::Data { id: 5, fin, .. } => answered.1 = fin,
             Heard::Reset(7, _) => answered.2 = true,
+            Heard::Reset(id, status) => {
+                assert_eq!(Status(status), Status::REFUSED_STREAM);
+                refused.push(id);
+            }
             Heard::Data { id: 3, bytes, .. } => assert_eq!(bytes, b"", "it would end the client's session"),
             _ => {}
         }
     }
+    assert_eq!(refused, [9, 15], "without a port, and of no known type");
     peer.script.data(13, b"still here", false);
     peer.say().await;
     let mut still = [0; 10];
