@@ -92,7 +92,7 @@ async fn forwarded_connections_live_for_themselves() {
             Heard::Data { id: 1, bytes, .. } if bytes == b"answer" => answered.0 = true,
             Heard::Data { id: 5, fin, .. } => answered.1 = fin,
             Heard::Reset(7, _) => answered.2 = true,
-            Heard::Reset(id, status) => {
+            Heard::Reset(id @ (9 | 15), status) => {
                 assert_eq!(Status(status), Status::REFUSED_STREAM);
                 refused.push(id);
             }
