@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::gather::Sources;
@@ -105,26 +105,28 @@ pub async fn serve(listener: Listener, sources: Sources) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let place = room.clone().acquire_owned().await.expect("never closed");
-        let sources = sources.clone();
         let accepted = match &listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(io, _)| {
-                tokio::spawn(async move {
-                    answer(io, &sources).await;
-                    drop(place);
-                });
-            }),
-            Listener::Unix(listener, _) => listener.accept().await.map(|(io, _)| {
-                tokio::spawn(async move {
-                    answer(io, &sources).await;
-                    drop(place);
-                });
-            }),
+            Listener::Tcp(listener) => listener.accept().await.map(|(io, _)| begin(io, &sources, place)),
+            Listener::Unix(listener, _) => listener.accept().await.map(|(io, _)| begin(io, &sources, place)),
         };
         if let Err(error) = accepted {
             tracing::warn!(%error, "a connection for metrics cannot be accepted");
             tokio::time::sleep(AGAIN).await;
         }
     }
+}
+
+/// Has a connection answered, which keeps its place until then.
+fn begin(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    sources: &Sources,
+    place: OwnedSemaphorePermit,
+) {
+    let sources = sources.clone();
+    tokio::spawn(async move {
+        answer(io, &sources).await;
+        drop(place);
+    });
 }
 
 /// Of one connection. That the client may not be there to hear it is its own matter.
