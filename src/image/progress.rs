@@ -104,6 +104,23 @@ pub struct PullReport {
     pub layers: Vec<LayerReport>,
 }
 
+#[cfg(test)]
+impl PullReport {
+    /// One that has just begun.
+    pub fn begun(image: &str, since: &str) -> Self {
+        Self {
+            image: image.into(),
+            since: since.into(),
+            stage: "get the manifest".into(),
+            bytes: 0,
+            total_bytes: 0,
+            bytes_per_second: None,
+            last_byte_at: None,
+            layers: Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerReport {

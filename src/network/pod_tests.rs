@@ -189,14 +189,20 @@ async fn without_a_cache_the_loaded_configuration_speaks() {
     assert_eq!(node.calls(), ["first DEL-eth0"]);
 }
 
-#[tokio::test]
-async fn what_a_killed_daemon_was_writing_goes_with_the_pod() {
+/// A pod on the one network of its node.
+async fn attached() -> (Node, Networks, PodNetwork) {
     let node = Node::new();
     node.plugin("first", ONE_ADDRESS);
     node.network("10.conf", json!({"cniVersion": "0.4.0", "name": "net", "type": "first"}));
     let networks = Networks::watch(node.config.clone());
     let pod = node.pod();
     networks.attach(&pod).await.unwrap();
+    (node, networks, pod)
+}
+
+#[tokio::test]
+async fn what_a_killed_daemon_was_writing_goes_with_the_pod() {
+    let (node, networks, pod) = attached().await;
     let draft = |id: &PodId| node.config.cache_dir.join(format!("results/.{id}-eth0"));
     let other = draft(&PodId::generate());
     for path in [&draft(&pod.id), &other] {
@@ -210,12 +216,7 @@ async fn what_a_killed_daemon_was_writing_goes_with_the_pod() {
 
 #[tokio::test]
 async fn an_unreadable_record_neither_wedges_nor_stays() {
-    let node = Node::new();
-    node.plugin("first", ONE_ADDRESS);
-    node.network("10.conf", json!({"cniVersion": "0.4.0", "name": "net", "type": "first"}));
-    let networks = Networks::watch(node.config.clone());
-    let pod = node.pod();
-    networks.attach(&pod).await.unwrap();
+    let (node, networks, pod) = attached().await;
     fs::write(node.config.cache_dir.join(format!("results/net-{}-eth0", pod.id)), "{").unwrap();
     networks.detach(&pod).await.unwrap();
     assert_eq!(node.calls(), ["first ADD-eth0", "first DEL-eth0"]);

@@ -95,16 +95,7 @@ mod tests {
             pinned,
             pull: None,
         };
-        let pull = PullReport {
-            image: "new:1".into(),
-            since: String::new(),
-            stage: "get the manifest".into(),
-            bytes: 0,
-            total_bytes: 0,
-            bytes_per_second: None,
-            last_byte_at: None,
-            layers: Vec::new(),
-        };
+        let pull = PullReport::begun("new:1", "");
         let half = PullReport { image: "half:1".into(), bytes: 512, total_bytes: 1024, ..pull.clone() };
         let images = [
             image(&["a:1", "a:2"], &["a@sha256:7"], false),

@@ -76,15 +76,7 @@ mod tests {
 
     #[test]
     fn a_pull_says_how_long_yet_or_that_it_is_stuck() {
-        let begun = PullReport {
-            stage: "get the manifest".into(),
-            bytes: 0,
-            total_bytes: 0,
-            bytes_per_second: None,
-            last_byte_at: None,
-            layers: Vec::new(),
-            ..pull("c", "", 100 << 20)
-        };
+        let begun = PullReport::begun("c", "2026-01-01T00:00:00Z");
         let pulls = [
             pull("a:1", "2026-01-01T00:00:19Z", 150 << 20),
             pull("b", "2026-01-01T00:00:01Z", 101 << 20),
