@@ -57,8 +57,8 @@ pub struct Order {
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Labels are wanted that the node cannot give, another instance holds the same state, the built-in CRI plugin is active, the socket cannot be bound, or the
-/// configuration cannot be used.
+/// Labels are wanted that the node cannot give, another instance holds the same state, the built-in CRI plugin is active,
+/// the socket cannot be bound, or the configuration cannot be used.
 pub async fn run(order: Order) -> Result<()> {
     let Order { config: written, source, level, inherited } = order;
     let triggers = Triggers::of(&source.file).context("cannot wait for SIGHUP")?;
