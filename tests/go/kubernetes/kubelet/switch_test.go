@@ -61,6 +61,7 @@ func TestSwitch(t *testing.T) {
 
 	begin("first")
 	theirs := w.household(t, "theirs")
+	theirs.age()
 	visits := theirs.visit()
 	handOver("second", ofThePlugin...)
 	theirs.isAsBefore()
@@ -148,6 +149,15 @@ containers: [{name: app}]
 		h.pods[pod] = pod.ready()
 	}
 	return h
+}
+
+// age waits until a new kubelet takes the web server for one of its predecessor's. A container younger than ten seconds
+// is new to it: it says ready before it knows of the probe, then not ready until the probe's first result.
+func (h *household) age() {
+	h.Helper()
+	for _, status := range h.pods[h.web].Status.ContainerStatuses {
+		time.Sleep(time.Until(status.State.Running.StartedAt.Add(11 * time.Second)))
+	}
 }
 
 // isAsBefore is so when the kubelet has looked at every pod anew and found no reason to do anything.
