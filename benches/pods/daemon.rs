@@ -1,10 +1,12 @@
 //! What a daemon costs, as the kernel counts it (proc(5)).
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::side::Side;
 use crate::table::{Row, Table, Unit};
@@ -15,6 +17,9 @@ const MILLISECONDS_PER_TICK: u64 = 10;
 pub struct Daemon {
     pub name: &'static str,
     pid: u32,
+    pid_file: PathBuf,
+    /// Once it has been started anew.
+    child: Option<Child>,
 }
 
 /// Memory in KiB.
@@ -37,7 +42,42 @@ impl Daemon {
     pub fn of_pid_file(name: &'static str, path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let pid = text.trim().parse().with_context(|| format!("no pid in {}", path.display()))?;
-        Ok(Self { name, pid })
+        Ok(Self { name, pid, pid_file: path.to_owned(), child: None })
+    }
+
+    /// Ends it by that signal, and starts it as it was started before; returns when it has been started.
+    pub async fn start_anew(&mut self, signal: Signal) -> Result<()> {
+        let words = |text: String| text.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>();
+        let command = words(self.read("cmdline")?);
+        let variables = words(self.read("environ")?);
+        let pid = Pid::from_raw(self.pid as i32).context("no pid")?;
+        kill_process(pid, signal).with_context(|| format!("cannot signal {}", self.name))?;
+        while self.runs() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let log =
+            File::options().append(true).open(self.pid_file.with_extension("log")).context("its log")?;
+        let child = Command::new(&command[0])
+            .args(&command[1..])
+            .env_clear()
+            .envs(variables.iter().filter_map(|variable| variable.split_once('=')))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {} again", self.name))?;
+        self.pid = child.id();
+        self.child = Some(child);
+        // Whoever clears up reads it there.
+        fs::write(&self.pid_file, self.pid.to_string()).context("its pid file")
+    }
+
+    /// One that nobody has waited for has ended all the same.
+    fn runs(&mut self) -> bool {
+        if let Some(child) = &mut self.child {
+            return child.try_wait().is_ok_and(|ended| ended.is_none());
+        }
+        self.read("stat").is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
     }
 
     fn read(&self, file: &str) -> Result<String> {

@@ -1,6 +1,7 @@
 //! The built-in CRI plugin and cridge side by side: each step is taken on both before the next one, first by the one
 //! and then by the other in turn, so that whatever else the machine does is shared. Started by `hack/bench`.
 
+mod away;
 mod daemon;
 mod load;
 mod pulls;
@@ -60,12 +61,14 @@ enum Part {
     Crowd,
     /// Exec and port-forward.
     Streams,
+    /// Daemons started anew below running pods.
+    Away,
 }
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    let sides = [Side::builtin(&args.builtin).await?, Side::cridge(&args.cridge).await?];
+    let mut sides = [Side::builtin(&args.builtin).await?, Side::cridge(&args.cridge).await?];
     for side in &sides {
         side.pull(side::BUSYBOX).await?;
     }
@@ -94,6 +97,11 @@ async fn main() -> Result<ExitCode> {
     if wants(Part::Streams) {
         let rounds = if args.quick { 1 } else { rounds.min(10) };
         streams::sessions(&args.client, &sides, rounds, &mut table).await.context("streams")?;
+    }
+    if wants(Part::Away) {
+        away::daemons_started_anew(&mut sides, if args.quick { 1 } else { rounds.min(10) }, &mut table)
+            .await
+            .context("daemons started anew")?;
     }
     for side in &sides {
         ensure!(side.pods().await?.is_empty(), "{} still has pods", side.name);

@@ -167,6 +167,15 @@ impl Side {
         Ok(())
     }
 
+    /// Whether it answers, and says so.
+    pub async fn is_ready(&self) -> bool {
+        let Ok(answer) = self.runtime().status(cri::StatusRequest { verbose: false }).await else {
+            return false;
+        };
+        let status = answer.into_inner().status.unwrap_or_default();
+        status.conditions.iter().any(|condition| condition.r#type == "RuntimeReady" && condition.status)
+    }
+
     pub async fn pods(&self) -> Result<Vec<cri::PodSandbox>> {
         let request = cri::ListPodSandboxRequest::default();
         Ok(self.runtime().list_pod_sandbox(request).await.context("ListPodSandbox")?.into_inner().items)
