@@ -231,7 +231,8 @@ async fn cadvisor_finds_pods_and_containers(t: Test) {
         let task = TasksClient::new(t.node().containerd()).get(request(get)).await.unwrap();
         let pid = task.into_inner().process.unwrap().pid;
         let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-        let named = |line: &str| line.rsplit('/').next().is_some_and(|name| name == id);
+        let scope = format!("cri-containerd-{id}.scope");
+        let named = |line: &str| line.rsplit('/').next().is_some_and(|name| name == id || name == scope);
         assert!(cgroups.lines().any(named), "{cgroups}");
     }
 }
