@@ -11,10 +11,10 @@ use crate::containerd::Exit;
 use crate::linux::pidfd::Pidfd;
 use crate::time::Timestamp;
 
-/// How long a shim may take to tell of an end that has been seen, where the kernel can tell as well.
+/// How long a shim may take to tell of an end that has been seen, before the kernel is asked.
 const SILENCE: Duration = Duration::from_secs(5);
-/// And where nobody else can.
-const LONG_SILENCE: Duration = Duration::from_secs(20);
+/// How much longer, where the kernel cannot tell: a slow node's shim has a hundred other ends to tell of first.
+const LONG_SILENCE: Duration = Duration::from_secs(25);
 
 /// Who has a hold of the process.
 #[derive(Debug)]
@@ -67,8 +67,13 @@ impl Containers {
         if !seen {
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(if process.is_some() { SILENCE } else { LONG_SILENCE }).await;
-        process?.exit_code()
+        for silence in [SILENCE, LONG_SILENCE] {
+            tokio::time::sleep(silence).await;
+            if let Some(code) = process.and_then(Pidfd::exit_code) {
+                return Some(code);
+            }
+        }
+        None
     }
 
     /// From now on, the end of the container's process is seen. One that has ended already is left to the others who
