@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use cridge::cli::Cli;
+use cridge::config::Config;
 
 /// README.md, CONTRIBUTING.md and docs/*.md, with their texts.
 fn pages() -> Vec<(PathBuf, String)> {
@@ -120,4 +121,39 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(links > 3, "only {links} were found");
+}
+
+/// A kubeadm patch, of a configuration of kind's.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Patch {
+    kind: String,
+    node_registration: NodeRegistration,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeRegistration {
+    cri_socket: String,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cluster {
+    kubeadm_config_patches: Vec<String>,
+}
+
+#[test]
+fn nodes_of_kind_that_init_and_that_join_are_told_cridges_socket() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("hack/kind/kind.yaml")).unwrap();
+    let cluster: Cluster = serde_saphyr::from_str(&text).unwrap();
+    let patches: Vec<Patch> =
+        cluster.kubeadm_config_patches.iter().map(|patch| serde_saphyr::from_str(patch).unwrap()).collect();
+    assert_eq!(
+        patches.iter().map(|patch| &*patch.kind).collect::<Vec<_>>(),
+        ["InitConfiguration", "JoinConfiguration"]
+    );
+    let socket = format!("unix://{}", Config::default().listen.display());
+    assert!(patches.iter().all(|patch| patch.node_registration.cri_socket == socket));
 }

@@ -39,9 +39,28 @@ var provoked = []node.Expected{
 type cluster struct {
 	*testing.T
 	*kubernetes.Clientset
-	nodes   []*node.Member
 	control *node.ControlPlane
-	line    *[]string
+	// workers are the names of those nodes that take any pod.
+	workers []string
+	// nodes are none on a cluster that somebody else has made.
+	nodes []*node.Member
+	line  *[]string
+}
+
+// play runs a scenario, and has a line of the table tell of it.
+func (c cluster) play(name string, run func(*cluster)) {
+	c.Run(name, func(t *testing.T) {
+		var line []string
+		defer func() {
+			verdict := "ok"
+			if t.Failed() {
+				verdict = "FAILED"
+			}
+			fmt.Printf("%-12s %-7s %s\n", name, verdict, strings.Join(line, " · "))
+		}()
+		c.T, c.line = t, &line
+		run(&c)
+	})
 }
 
 // size is how many nodes there are.
@@ -49,25 +68,16 @@ const size = 3
 
 func TestCluster(t *testing.T) {
 	made := node.ClusterForTest(t, size, settings)
-	play := func(name string, run func(*cluster)) {
-		t.Run(name, func(t *testing.T) {
-			var line []string
-			defer func() {
-				verdict := "ok"
-				if t.Failed() {
-					verdict = "FAILED"
-				}
-				fmt.Printf("%-12s %-7s %s\n", name, verdict, strings.Join(line, " · "))
-			}()
-			run(&cluster{t, made.Control.Client, made.Nodes, made.Control, &line})
-		})
+	c := cluster{T: t, Clientset: made.Control.Client, control: made.Control, nodes: made.Nodes}
+	for _, n := range made.Nodes {
+		c.workers = append(c.workers, n.Name)
 	}
-	play("nodes", nodesReady)
-	play("cronjob due", cronJob)
+	c.play("nodes", nodesReady)
+	c.play("cronjob due", cronJob)
 	for _, one := range scenarios {
-		play(one.name, one.run)
+		c.play(one.name, one.run)
 	}
-	play("collection", func(c *cluster) {
+	c.play("collection", func(c *cluster) {
 		for _, n := range c.nodes {
 			c.until("dead pods collected on "+n.Name, n.Collected)
 		}
@@ -159,8 +169,8 @@ func nodesReady(c *cluster) {
 
 // nodesReady tells whether all take pods.
 func (c *cluster) nodesReady() error {
-	for _, n := range c.nodes {
-		if err := c.isReady(n); err != nil {
+	for _, name := range c.workers {
+		if err := c.isReady(name); err != nil {
 			return err
 		}
 	}
@@ -168,8 +178,8 @@ func (c *cluster) nodesReady() error {
 }
 
 // isReady tells whether a node takes pods.
-func (c *cluster) isReady(n *node.Member) error {
-	found, err := c.CoreV1().Nodes().Get(context.Background(), n.Name, metav1.GetOptions{})
+func (c *cluster) isReady(name string) error {
+	found, err := c.CoreV1().Nodes().Get(context.Background(), name, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
@@ -178,7 +188,7 @@ func (c *cluster) isReady(n *node.Member) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s is not ready: %v", n.Name, found.Status.Conditions)
+	return fmt.Errorf("%s is not ready: %v", name, found.Status.Conditions)
 }
 
 // on is the node that a pod runs on.

@@ -35,7 +35,7 @@ spec:
 	c.ok(err)
 	c.until("a pod on each node", func() error {
 		found, err := sets.Get(ctx, "peers", metav1.GetOptions{})
-		if err == nil && found.Status.NumberReady != size {
+		if err == nil && int(found.Status.NumberReady) != len(c.workers) {
 			err = fmt.Errorf("%d are ready", found.Status.NumberReady)
 		}
 		return err
@@ -58,7 +58,7 @@ spec:
 		}
 		return nil
 	})
-	// By chance, each of the three answers one of so many requests, but for one run in a hundred million.
+	// By chance, each of three answers one of so many requests, but for one run in a hundred million.
 	c.until("all by the service", func() error {
 		for _, from := range peers {
 			told, err := c.exec(from.Name, "peer", fmt.Sprintf(

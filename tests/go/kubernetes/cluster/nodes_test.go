@@ -66,18 +66,18 @@ func (c *cluster) undeploy(name string) {
 // drain empties a node, as before its maintenance, and gives it back.
 func drain(c *cluster) {
 	c.spread("drained", 6)
-	leaving := c.nodes[1]
-	_, err := c.kubectl("drain", leaving.Name, "--delete-emptydir-data", "--timeout", patience.String())
+	leaving := c.workers[1]
+	_, err := c.kubectl("drain", leaving, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout", patience.String())
 	c.ok(err)
 	c.until("elsewhere", func() error {
 		for _, pod := range c.pods("drained") {
-			if pod.Spec.NodeName == leaving.Name {
-				return fmt.Errorf("%s is on %s", pod.Name, leaving.Name)
+			if pod.Spec.NodeName == leaving {
+				return fmt.Errorf("%s is on %s", pod.Name, leaving)
 			}
 		}
 		return c.available("drained", 6)
 	})
-	_, err = c.kubectl("uncordon", leaving.Name)
+	_, err = c.kubectl("uncordon", leaving)
 	c.ok(err)
 	c.until("ready again", func() error { return c.isReady(leaving) })
 	c.undeploy("drained")

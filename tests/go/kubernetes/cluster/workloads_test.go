@@ -16,11 +16,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// scenarios are played one after the other, so that their times are their own.
-var scenarios = []struct {
+// A scenario is one line of the table.
+type scenario struct {
 	name string
 	run  func(*cluster)
-}{
+}
+
+// scenarios are played one after the other, so that their times are their own.
+var scenarios = []scenario{
 	{"deployment", deployment},
 	{"daemonset", daemonSet},
 	{"job", job},

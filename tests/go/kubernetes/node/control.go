@@ -18,6 +18,7 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 // token is everybody's, and may do everything.
@@ -33,6 +34,17 @@ type ControlPlane struct {
 
 	dir     string
 	daemons []*Daemon
+}
+
+// GivenControlPlane is one that somebody else has started.
+func GivenControlPlane(kubeconfig string) (*ControlPlane, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	config.QPS = -1
+	client, err := kubernetes.NewForConfig(config)
+	return &ControlPlane{Kubeconfig: kubeconfig, REST: config, Client: client}, err
 }
 
 const kubeconfig = `
