@@ -24,14 +24,15 @@ stop_daemon() {
 gone() { ! kill -0 "$1" 2>/dev/null || [ "$(ps -o stat= -p "$1" | cut -c 1)" = Z ]; }
 
 containerd_up() {
-    [ $# -ge 2 ] || die "usage: hack/lab containerd-up DIR RELEASE [--cri on|off] [--runc 1.1|1.5] [--criu on|off|FOLDER]"
-    local dir=$1 release=$2 cri=off runc=1.5 criu=on version path
+    [ $# -ge 2 ] || die "usage: hack/lab containerd-up DIR RELEASE [--cri on|off] [--runc 1.1|1.5] [--criu on|off|FOLDER] [--config FILE]"
+    local dir=$1 release=$2 cri=off runc=1.5 criu=on config='' version path
     shift 2
     while [ $# -gt 0 ]; do
         case "$1 ${2:-}" in
             "--cri on" | "--cri off") cri=$2 ;;
             "--runc 1.1" | "--runc 1.5") runc=$2 ;;
             "--criu on" | "--criu off" | "--criu /"*) criu=$2 ;;
+            "--config /"*) config=$2 ;;
             *) die "containerd-up: not understood: $*" ;;
         esac
         shift 2
@@ -44,10 +45,14 @@ containerd_up() {
     # A socket's path has 107 bytes, and the longest here is DIR/containerd.sock.ttrpc.
     [ ${#dir} -le 80 ] || die "$dir is too long a path for the sockets below it (80 bytes at most)"
     if alive "$dir/containerd.pid"; then die "a containerd runs in $dir already"; fi
-    case $version in
-        1.*) config_v2 "$dir" "$cri" ;;
-        *) config_v3 "$dir" "$cri" "$version" ;;
-    esac >"$dir/containerd.toml"
+    if [ -z "$config" ] || [ ! -e "$config" ]; then
+        : "${config:=$dir/containerd.toml}"
+        mkdir -p "$(dirname "$config")"
+        case $version in
+            1.*) config_v2 "$dir" "$cri" ;;
+            *) config_v3 "$dir" "$cri" "$version" ;;
+        esac >"$config"
+    fi
     # The shim, runc and CRIU are looked for on PATH first.
     path=$CACHE/containerd/$release/bin:$CACHE/runc/$runc:$PATH
     case $criu in
@@ -55,7 +60,7 @@ containerd_up() {
         /*) path=$criu:$path ;;
     esac
     daemon "$dir/containerd" env PATH="$path" \
-        "$CACHE/containerd/$release/bin/containerd" --config "$dir/containerd.toml"
+        "$CACHE/containerd/$release/bin/containerd" --config "$config"
     settle 30 answers "$dir" "$release" "$cri" ||
         { tail -n 10 "$dir/containerd.log" >&2; die "containerd $version did not start; see $dir/containerd.log"; }
     echo "$version"

@@ -51,3 +51,11 @@ registry_down() {
     stop_daemon "$1/registry"
     rm -f "$1/port"
 }
+
+# chart_image DIR CRIDGE TAG: a registry serves what is put into its folder meanwhile.
+chart_image() {
+    [ $# = 3 ] || die "usage: hack/lab chart-image DIR CRIDGE TAG"
+    kubectl
+    PYTHONDONTWRITEBYTECODE=1 python3 "$REPO/tests/images/chart.py" --kubectl "$CACHE/bin/kubectl" --cridge "$2" \
+        --unit "$REPO/dist/cridge.service" "$1" "$3"
+}

@@ -39,6 +39,7 @@ var scenarios = []scenario{
 	{"upgrade", upgrade},
 	{"power cut", powerCut},
 	{"restart", restart},
+	{"chart", chart},
 	{"cronjob", cronJobRan},
 }
 

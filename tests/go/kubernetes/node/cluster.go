@@ -22,7 +22,8 @@ type Cluster struct {
 	Control *ControlPlane
 	Nodes   []*Member
 
-	registry, port string
+	dir, registry, port string
+	fleet               *Fleet
 }
 
 // A Member is a node of a cluster, with its kubelet and its proxy of services.
@@ -33,12 +34,14 @@ type Member struct {
 	cluster *Cluster
 	number  int
 	proxy   *Daemon
+	// units are those of a node of a fleet.
+	units *units
 }
 
 // NewCluster starts one in an empty folder; settings are a part of the kubelets' configuration. What it returns with
 // an error has to be taken down, too.
 func NewCluster(dir string, size int, settings string) (*Cluster, error) {
-	c := &Cluster{registry: filepath.Join(dir, "registry")}
+	c := &Cluster{dir: dir, registry: filepath.Join(dir, "registry")}
 	here := &Node{}
 	if err := here.ip("link add cluster0 type bridge", "address add "+gateway+"/24 dev cluster0", "link set cluster0 up"); err != nil {
 		return c, err
@@ -48,33 +51,42 @@ func NewCluster(dir string, size int, settings string) (*Cluster, error) {
 		return c, err
 	}
 	c.port = port
-	for number := 1; number <= size; number++ {
-		name := fmt.Sprintf("node%d", number)
-		member := &Member{
-			Node:    newNode(name, fmt.Sprintf("10.90.0.%d", 10+number), filepath.Join(dir, name)),
-			cluster: c, number: number,
-		}
-		if err := os.Mkdir(member.Dir, 0o755); err != nil {
+	for range size {
+		if _, err := c.add(); err != nil {
 			return c, err
 		}
-		c.Nodes = append(c.Nodes, member)
 	}
 	if c.Control, err = newControlPlane(filepath.Join(dir, "control")); err != nil {
 		return c, err
 	}
-	return c, c.each(func(m *Member) (err error) {
-		if m.Kubelet, err = m.NewKubelet(settings); err != nil {
-			return err
-		}
-		return m.PowerOn()
-	})
+	return c, each(c.Nodes, func(m *Member) error { return m.boot(settings) })
 }
 
-// each does something on all nodes at once.
-func (c *Cluster) each(do func(*Member) error) error {
+// add is a new node, which is not on yet.
+func (c *Cluster) add() (*Member, error) {
+	number := len(c.Nodes) + 1
+	name := fmt.Sprintf("node%d", number)
+	member := &Member{
+		Node:    newNode(name, fmt.Sprintf("10.90.0.%d", 10+number), filepath.Join(c.dir, name)),
+		cluster: c, number: number,
+	}
+	c.Nodes = append(c.Nodes, member)
+	return member, os.Mkdir(member.Dir, 0o755)
+}
+
+// boot is the first PowerOn.
+func (m *Member) boot(settings string) (err error) {
+	if m.Kubelet, err = m.NewKubelet(settings); err != nil {
+		return err
+	}
+	return m.PowerOn()
+}
+
+// each does something on nodes at once.
+func each(nodes []*Member, do func(*Member) error) error {
 	var all sync.WaitGroup
-	errs := make([]error, len(c.Nodes))
-	for i, member := range c.Nodes {
+	errs := make([]error, len(nodes))
+	for i, member := range nodes {
 		all.Go(func() {
 			if errs[i] = do(member); errs[i] != nil {
 				errs[i] = fmt.Errorf("%s: %w", member.Name, errs[i])
@@ -111,6 +123,11 @@ func (m *Member) PowerOn() error {
 	}
 	if err := m.ip(routes...); err != nil {
 		return err
+	}
+	if m.units != nil {
+		if err := m.furnish(); err != nil {
+			return err
+		}
 	}
 	if err := m.configure(pods(m.number), gateway, m.cluster.port); err != nil {
 		return err
@@ -168,7 +185,10 @@ func (m *Member) startProxy() error {
 
 // Down ends all that runs, pods too.
 func (c *Cluster) Down() error {
-	nodes := c.each(func(m *Member) error {
+	if c.fleet != nil {
+		_ = c.fleet.listener.Close()
+	}
+	nodes := each(c.Nodes, func(m *Member) error {
 		if m.corner == nil {
 			return nil
 		}
@@ -187,6 +207,9 @@ func (c *Cluster) Logs() string {
 	var logs []string
 	for _, member := range c.Nodes {
 		logs = append(logs, member.Name, member.Logs())
+		if member.Kubelet != nil && member.Kubelet.daemon != nil {
+			logs = append(logs, "--- the end of the kubelet's log", member.Kubelet.daemon.Tail(20))
+		}
 		if member.proxy != nil {
 			logs = append(logs, "--- the end of kube-proxy's log", member.proxy.Tail(10))
 		}

@@ -19,7 +19,7 @@ type corner struct {
 
 // newCorner opens one under a host name.
 func newCorner(name, log string) (*corner, error) {
-	repository, err := repository()
+	repository, err := Repository()
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,9 @@ type Kubelet struct {
 	client *http.Client
 	// config is what it was last started with.
 	config map[string]any
+	// log and command are how it was last started.
+	log     string
+	command []string
 
 	mutex sync.Mutex
 	pods  []v1.Pod
@@ -87,7 +90,7 @@ func (k *Kubelet) Start(log string, args ...string) error {
 		return err
 	}
 	dir := k.node.Dir
-	file := filepath.Join(dir, "kubelet.yaml")
+	file := k.file()
 	if err := os.WriteFile(file, config, 0o644); err != nil {
 		return err
 	}
@@ -99,10 +102,20 @@ func (k *Kubelet) Start(log string, args ...string) error {
 	if err != nil {
 		return err
 	}
-	k.daemon, err = k.node.run("the kubelet", log, program, args...)
+	k.log, k.command = log, append([]string{program}, args...)
+	return k.begin()
+}
+
+// file is where its configuration is.
+func (k *Kubelet) file() string { return filepath.Join(k.node.Dir, "kubelet.yaml") }
+
+// begin starts it with the configuration that there is.
+func (k *Kubelet) begin() error {
+	daemon, err := k.node.run("the kubelet", k.log, k.command[0], k.command[1:]...)
 	if err != nil {
 		return err
 	}
+	k.daemon = daemon
 	return k.daemon.Until(func() error {
 		_, err := k.Get("/healthz")
 		return err

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// repository is the folder that hack/lab is in; tests run in their package's.
-func repository() (string, error) {
+// Repository is the folder that hack/lab is in; tests run in their package's.
+func Repository() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
 		return "", err
@@ -34,7 +34,7 @@ func lab(args ...string) (string, error) {
 }
 
 func labScript() (string, error) {
-	repository, err := repository()
+	repository, err := Repository()
 	return filepath.Join(repository, "hack/lab"), err
 }
 

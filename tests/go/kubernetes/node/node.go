@@ -30,6 +30,8 @@ type Node struct {
 	server  server
 	// inPlace says that cridge works where the built-in plugin does.
 	inPlace bool
+	// containerdConfig is where containerd's configuration is kept as it is; nowhere, if it is made anew at each start.
+	containerdConfig string
 }
 
 // A server serves a node's CRI.
@@ -133,14 +135,24 @@ func (n *Node) start() error {
 
 func (n *Node) startContainerd() error {
 	cri := map[server]string{cridge: "off", builtin: "on"}[n.server]
-	_, err := n.lab("containerd-up", n.Dir, n.release, "--cri", cri)
+	args := []string{"containerd-up", n.Dir, n.release, "--cri", cri}
+	if n.containerdConfig != "" {
+		args = append(args, "--config", n.containerdConfig)
+	}
+	_, err := n.lab(args...)
 	return err
 }
 
-// RestartContainerd ends containerd, and starts it again. Its shims go on.
-func (n *Node) RestartContainerd() error {
+// stopContainerd ends containerd. Its shims go on.
+func (n *Node) stopContainerd() error {
 	const stop = `pid=$(cat "$0"); kill "$pid"; while kill -0 "$pid" 2> /dev/null; do sleep 0.1; done`
-	if _, err := n.output("sh", "-ec", stop, filepath.Join(n.Dir, "containerd.pid")); err != nil {
+	_, err := n.output("sh", "-ec", stop, filepath.Join(n.Dir, "containerd.pid"))
+	return err
+}
+
+// RestartContainerd ends containerd, and starts it again.
+func (n *Node) RestartContainerd() error {
+	if err := n.stopContainerd(); err != nil {
 		return err
 	}
 	return n.startContainerd()
