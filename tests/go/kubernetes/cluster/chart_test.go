@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	v1 "k8s.io/api/core/v1"
@@ -141,8 +142,10 @@ func (r *release) helm(verb string, args ...string) {
 		r.ok(err)
 		args = append(args, filepath.Join(repository, "charts/cridge"))
 	}
+	began := time.Now()
 	_, err := r.run("helm", args...)
 	r.ok(err)
+	*r.line = append(*r.line, fmt.Sprintf("helm %s %.1f s", verb, time.Since(began).Seconds()))
 }
 
 // files are what a switch changes of those that were there.
