@@ -22,10 +22,13 @@ impl RuntimeService {
     fn runtime_condition(&self) -> cri::RuntimeCondition {
         let (status, reason, message) = match &*self.link.borrow() {
             Link::Up => (true, "", String::new()),
-            Link::Starting => {
+            Link::Starting(None) => {
                 (false, "ContainerdNotReached", "containerd has not been reached yet".to_owned())
             }
-            Link::Down(error) => (false, "ContainerdAway", error.clone()),
+            Link::Comparing => {
+                (false, "NotInStep", "what there is is being held against containerd's tasks".to_owned())
+            }
+            Link::Starting(Some(error)) | Link::Down(error) => (false, "ContainerdAway", error.clone()),
         };
         condition("RuntimeReady", status, reason, message)
     }

@@ -44,10 +44,12 @@ fn note_lag(published: Timestamp) {
 /// Whether containerd answers and everything is in step with it: `Status`' RuntimeReady.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// Since the start: containerd has not been reached yet.
-    Starting,
+    /// Since the start, it is not known what there is; the last error, if one was met.
+    Starting(Option<String>),
+    /// What there is is known, but not yet what became of it.
+    Comparing,
     Up,
-    /// The last error.
+    /// The last error. What was there is known.
     Down(String),
 }
 
@@ -86,7 +88,10 @@ pub async fn watch(followers: Followers, link: watch::Sender<Link>, stop: Cancel
         if *link.borrow() == Link::Up {
             since = Instant::now();
         }
-        let down = Link::Down(chain(&lost));
+        let down = match &*link.borrow() {
+            Link::Starting(_) => Link::Starting(Some(chain(&lost))),
+            Link::Comparing | Link::Up | Link::Down(_) => Link::Down(chain(&lost)),
+        };
         if link.send_replace(down.clone()) != down {
             tracing::warn!("{}; trying until it succeeds", chain(&lost));
         }
@@ -101,8 +106,8 @@ pub async fn watch(followers: Followers, link: watch::Sender<Link>, stop: Cancel
 /// Returns only by the loss of the connection.
 async fn follow(followers: &Followers, link: &watch::Sender<Link>) -> Lost {
     // At the start the node's facts have just been learnt.
-    let facts = if *link.borrow() == Link::Starting { Facts::Fresh } else { Facts::Stale };
-    let mut events = match catch_up(followers, facts).await {
+    let facts = if *link.borrow() == Link::Starting(None) { Facts::Fresh } else { Facts::Stale };
+    let mut events = match catch_up(followers, link, facts).await {
         Ok(events) => events,
         Err(lost) => return lost,
     };
@@ -134,7 +139,11 @@ enum Facts {
 }
 
 /// Subscribes, then compares: what happens in between comes by one way or the other.
-async fn catch_up(followers: &Followers, facts: Facts) -> Result<EventStream, Lost> {
+async fn catch_up(
+    followers: &Followers,
+    link: &watch::Sender<Link>,
+    facts: Facts,
+) -> Result<EventStream, Lost> {
     let Followers { containerd, containers, images, .. } = followers;
     if let Some(plugin) = containerd.cri_plugin().await? {
         return Err(Lost::TwoOwners(plugin));
@@ -150,6 +159,13 @@ async fn catch_up(followers: &Followers, facts: Facts) -> Result<EventStream, Lo
     containers.sandboxes().handlers().learn_features(containerd).await;
     images.reload().await?;
     recovery::load(containers, containerd).await?;
+    link.send_if_modified(|link| {
+        let first = matches!(link, Link::Starting(_));
+        if first {
+            *link = Link::Comparing;
+        }
+        first
+    });
     // First: a shim that is at work on a checkpoint tells nothing of its tasks.
     containers.end_stale_checkpoints().await;
     recovery::compare(containers, containerd).await?;

@@ -18,7 +18,7 @@ use tonic::transport::Server;
 use crate::config::{CgroupDriver, Config, InForce};
 use crate::container::Containers;
 use crate::containerd::Containerd;
-use crate::cri::{Counted, Deadline, ImageService, RuntimeService};
+use crate::cri::{Counted, Deadline, ImageService, Informed, RuntimeService};
 use crate::error::Kind;
 use crate::events::{self, Hub, Link};
 use crate::image::Images;
@@ -138,7 +138,7 @@ impl Daemon {
             images,
             hub: Hub::of(&containers),
             containers,
-            link: watch::Sender::new(Link::Starting),
+            link: watch::Sender::new(Link::Starting(None)),
         })
     }
 
@@ -163,8 +163,8 @@ impl Daemon {
         events::watch(followers, self.link.clone(), stop)
     }
 
-    /// Waits, with patience, until pods and images of before are known: an empty list would have the kubelet start
-    /// everything anew.
+    /// Waits, with patience, until pods and images of before are known. Whoever comes earlier is told of the node alone
+    /// ([`Informed`]).
     async fn in_step(&self) {
         let mut link = self.link.subscribe();
         if tokio::time::timeout(FIRST_CONTACT, link.wait_for(|link| *link == Link::Up)).await.is_err() {
@@ -207,9 +207,11 @@ impl Daemon {
             hub.close();
         };
         let drained = stop.clone();
+        let link = self.link.subscribe();
         let serving = Server::builder()
             .layer(tower::layer::layer_fn(Counted::new))
             .layer(tower::layer::layer_fn(Deadline::new))
+            .layer(tower::layer::layer_fn(move |inner| Informed::new(inner, link.clone())))
             .add_service(
                 runtime.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE),
             )
