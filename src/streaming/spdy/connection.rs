@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::codec::Decoder;
 use super::frame::Frame;
-use super::state::{FRAME_OVERHEAD, State};
+use super::outbox::FRAME_OVERHEAD;
+use super::state::State;
 use super::stream::Request;
 use super::{Limits, SpdyError};
 
@@ -95,7 +96,7 @@ impl Shared {
         let mut state = self.lock();
         let paused = state.must_pause();
         let result = change(&mut state);
-        if state.has_out() {
+        if !state.out.is_empty() {
             self.to_write.notify_one();
         }
         if paused && !state.must_pause() {
@@ -187,7 +188,7 @@ async fn write_frames<T: AsyncWrite + Unpin>(mut io: T, shared: &Shared) -> Resu
     loop {
         // Asked first: nothing is queued after it.
         let last = shared.room.is_closed();
-        let (frames, data) = shared.lock().take_out();
+        let (frames, data) = shared.lock().out.take();
         if frames.is_empty() && !last {
             shared.to_write.notified().await;
             continue;

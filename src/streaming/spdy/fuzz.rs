@@ -55,7 +55,7 @@ fn use_streams(frames: Vec<Frame>) {
             for id in &accepted {
                 while let Ok(Some(Some(_))) = state.take(*id) {}
             }
-            state.take_out();
+            state.out.take();
         }
         assert!(!state.must_pause(), "nothing helps");
         if state.receive(frame).is_err() {

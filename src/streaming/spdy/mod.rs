@@ -4,7 +4,8 @@
 //! ```text
 //! frame.rs       what a frame says, and its bytes        headers.rs  header blocks: zlib with SPDY's dictionary
 //! codec.rs       bytes in any pieces → frames            state.rs    what a stream may do next; pure
-//! connection.rs  one driver: reads, writes, goes away    stream.rs   what its user holds: receiver and sender
+//! outbox.rs      frames that wait to be written          stream.rs   what its user holds: receiver and sender
+//! connection.rs  one driver: reads, writes, goes away
 //! ```
 //!
 //! A primer. Every frame has eight bytes of head. Data frames carry a stream's id, control frames a type; both have
@@ -27,6 +28,7 @@ mod connection;
 mod error;
 mod frame;
 mod headers;
+mod outbox;
 mod state;
 mod stream;
 

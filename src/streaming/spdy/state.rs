@@ -14,16 +14,11 @@ use tokio::sync::Notify;
 
 use super::frame::*;
 use super::headers::{HeaderWriter, Headers};
+use super::outbox::Outbox;
 use super::{Limits, SpdyError};
 
 /// What a piece of data takes beside its bytes, roughly.
 const PIECE_OVERHEAD: usize = 64;
-/// Bytes of one data frame, at most: so that streams take turns.
-pub const MAX_DATA: usize = 128 << 10;
-/// What a data frame on its way out takes beside its bytes, roughly.
-pub const FRAME_OVERHEAD: usize = 192;
-/// Control frames on their way out, in bytes, beyond which the peer must first read: its pings and errors cause them.
-const MAX_CONTROL_QUEUED: usize = 64 << 10;
 /// Bytes taken by the user before the peer is told: half a window.
 const CREDIT: u32 = INITIAL_WINDOW / 2;
 
@@ -82,15 +77,7 @@ pub struct Stream {
     pub writable: Arc<Notify>,
 }
 
-/// A data frame that waits to be written, and may still grow.
-struct OpenFrame {
-    id: StreamId,
-    /// Where its head waits; its pieces are behind that.
-    head: usize,
-    length: usize,
-}
-
-/// A connection's streams, and the frames that wait to be written.
+/// A connection's streams, and what is to be said of them.
 pub struct State {
     limits: Limits,
     streams: HashMap<StreamId, Stream>,
@@ -103,11 +90,8 @@ pub struct State {
     /// Streams that nobody accepted yet.
     waiting: VecDeque<StreamId>,
     headers: HeaderWriter,
-    out: Vec<Bytes>,
-    /// The data frame at the end of those.
-    open_frame: Option<OpenFrame>,
-    out_data: usize,
-    out_control: usize,
+    /// What waits to be written.
+    pub out: Outbox,
     /// Bytes received and not yet taken, with their overhead.
     held: usize,
     /// Streams that hold a full window.
@@ -129,10 +113,7 @@ impl State {
             uncredited: 0,
             waiting: VecDeque::new(),
             headers: HeaderWriter::default(),
-            out: Vec::new(),
-            open_frame: None,
-            out_data: 0,
-            out_control: 0,
+            out: Outbox::default(),
             held: 0,
             full: 0,
             closing: false,
@@ -154,7 +135,7 @@ impl State {
             Frame::Reset { id, status } => self.end_stream(id, SpdyError::Reset(status)),
             Frame::Settings { window } => self.settings(window),
             // Ours would be even; we send none.
-            Frame::Ping(id) if id % 2 == 1 => self.say(ping(id)),
+            Frame::Ping(id) if id % 2 == 1 => self.out.say(ping(id)),
             Frame::Ping(_) | Frame::Unknown => {}
             Frame::GoAway => self.closing = true,
             Frame::WindowUpdate { id: Some(id), delta } => self.stream_window(id, delta),
@@ -183,7 +164,7 @@ impl State {
         }
         self.newest = id.get();
         if self.streams.len() >= self.limits.streams {
-            self.say(reset(id.get(), Status::REFUSED_STREAM));
+            self.out.say(reset(id.get(), Status::REFUSED_STREAM));
             return Ok(());
         }
         let half = |finished| if finished { Direction::Finished } else { Direction::Open };
@@ -212,7 +193,7 @@ impl State {
         let windows = self.windows;
         let Some(stream) = self.streams.get_mut(&id) else {
             if id.get() > self.newest {
-                self.say(reset(id.get(), Status::INVALID_STREAM));
+                self.out.say(reset(id.get(), Status::INVALID_STREAM));
             }
             // Else it was on its way when the stream ended.
             return self.credit(length);
@@ -292,7 +273,7 @@ impl State {
             return;
         }
         let held = u32::try_from(self.limits.held).unwrap_or(u32::MAX >> 1);
-        self.say(window_update(None, held.saturating_sub(INITIAL_WINDOW).max(1)));
+        self.out.say(window_update(None, held.saturating_sub(INITIAL_WINDOW).max(1)));
         // What it was not told while it did not seem to listen.
         self.credit(0);
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
@@ -309,7 +290,7 @@ impl State {
     /// Whether nothing may be read for now.
     pub fn must_pause(&self) -> bool {
         self.held > self.limits.held
-            || self.out_control > MAX_CONTROL_QUEUED
+            || self.out.is_flooded()
             || (self.full > 0 && self.windows != Windows::Heeded)
     }
 
@@ -327,7 +308,7 @@ impl State {
     pub fn accept(&mut self, id: StreamId) {
         if self.streams.get(&id).is_some_and(|stream| stream.reset.is_none()) {
             let block = self.headers.empty_block();
-            self.say(syn_reply(id, &block));
+            self.out.say(syn_reply(id, &block));
         }
     }
 
@@ -374,19 +355,7 @@ impl State {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.send_window -= data.len() as i64;
         self.send_window -= data.len() as i64;
-        self.out_data += data.len() + FRAME_OVERHEAD;
-        match &mut self.open_frame {
-            // What waits anyhow goes out as one: clients pay for each frame.
-            Some(open) if open.id == id && open.length + data.len() <= MAX_DATA => {
-                open.length += data.len();
-                self.out[open.head] = data_head(id, open.length, false);
-            }
-            open => {
-                *open = Some(OpenFrame { id, head: self.out.len(), length: data.len() });
-                self.out.push(data_head(id, data.len(), false));
-            }
-        }
-        self.out.push(data);
+        self.out.send(id, data);
     }
 
     /// Ends our direction.
@@ -394,7 +363,7 @@ impl State {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.outgoing == Direction::Open && stream.reset.is_none() {
             stream.outgoing = Direction::Finished;
-            self.say(data_head(id, 0, true));
+            self.out.say(data_head(id, 0, true));
             self.forget_if_over(id);
         }
     }
@@ -402,7 +371,7 @@ impl State {
     /// Ends a stream from our side.
     pub fn reset(&mut self, id: StreamId, status: Status) {
         tracing::debug!(stream = id.get(), status = status.0, "a stream is reset");
-        self.say(reset(id.get(), status));
+        self.out.say(reset(id.get(), status));
         self.end_stream(id, SpdyError::Closed);
     }
 
@@ -451,7 +420,7 @@ impl State {
         self.uncredited = sum(self.uncredited, length);
         if self.uncredited >= CREDIT && self.windows != Windows::Ignored {
             let delta = std::mem::take(&mut self.uncredited);
-            self.say(window_update(None, delta));
+            self.out.say(window_update(None, delta));
         }
     }
 
@@ -463,25 +432,8 @@ impl State {
         if stream.uncredited >= CREDIT && told && open {
             let delta = std::mem::take(&mut stream.uncredited);
             stream.receive_window += i64::from(delta);
-            self.say(window_update(Some(id), delta));
+            self.out.say(window_update(Some(id), delta));
         }
-    }
-
-    fn say(&mut self, frame: Bytes) {
-        self.open_frame = None;
-        self.out_control += frame.len();
-        self.out.push(frame);
-    }
-
-    /// Everything that waits to be written, and how much room its data has taken.
-    pub fn take_out(&mut self) -> (Vec<Bytes>, usize) {
-        self.out_control = 0;
-        self.open_frame = None;
-        (std::mem::take(&mut self.out), std::mem::take(&mut self.out_data))
-    }
-
-    pub fn has_out(&self) -> bool {
-        !self.out.is_empty()
     }
 
     /// The last frame of a connection.

@@ -8,7 +8,8 @@ use super::SpdyError;
 use super::connection::Shared;
 use super::frame::{Status, StreamId};
 use super::headers::Headers;
-use super::state::{FRAME_OVERHEAD, Half, MAX_DATA};
+use super::outbox::{FRAME_OVERHEAD, MAX_DATA};
+use super::state::Half;
 
 /// A stream that the peer wants to open. Dropping it refuses the stream.
 pub struct Request {

@@ -10,8 +10,9 @@ use tokio::time::timeout;
 
 use super::codec::Decoder;
 use super::frame::{self, Frame, Status, StreamId};
+use super::outbox::FRAME_OVERHEAD;
 use super::peer::{Heard, Peer, Script};
-use super::state::{FRAME_OVERHEAD, State};
+use super::state::State;
 use super::*;
 
 type Driver = JoinHandle<Result<(), SpdyError>>;
@@ -472,7 +473,7 @@ proptest! {
             while let Some((id, _)) = state.next_waiting() {
                 prop_assert!(id.get() < 1 << 31);
             }
-            let (out, _) = state.take_out();
+            let (out, _) = state.out.take();
             prop_assert!(out.iter().map(Bytes::len).sum::<usize>() < 1 << 16);
         }
     }
