@@ -14,6 +14,9 @@ pub enum LinuxError {
     /// A host path given as a device is something else.
     #[error("{path:?} is neither a device nor a folder of devices")]
     NotADevice { path: PathBuf },
+    /// Somebody listens on a socket.
+    #[error("something answers on {} already", path.display())]
+    InUse { path: PathBuf },
 }
 
 impl LinuxError {
@@ -23,6 +26,7 @@ impl LinuxError {
             Self::Call { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
             Self::Call { .. } => Kind::Internal,
             Self::NotADevice { .. } => Kind::InvalidArgument,
+            Self::InUse { .. } => Kind::AlreadyExists,
         }
     }
 

@@ -23,6 +23,7 @@ pub mod pidfd;
 pub mod process;
 pub mod rootfs;
 pub mod selinux;
+pub mod socket;
 mod thread;
 pub mod userns;
 pub mod wait;

@@ -4,13 +4,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -18,6 +17,7 @@ use super::gather::Sources;
 use super::page::CONTENT_TYPE;
 use crate::config::MetricsAddress;
 use crate::error::Kind;
+use crate::linux::{LinuxError, socket};
 use crate::streaming::http::{Head, Refusal};
 
 /// Questions at once: a Prometheus or two, and people.
@@ -33,7 +33,7 @@ pub enum MetricsError {
     #[error("cannot listen on {address} for metrics: choose another metrics.listen")]
     Tcp { address: SocketAddr, source: io::Error },
     #[error("cannot listen on {} for metrics: choose another metrics.listen", path.display())]
-    Unix { path: PathBuf, source: io::Error },
+    Unix { path: PathBuf, source: LinuxError },
     #[error("something answers on {} already: stop it, or choose another metrics.listen", path.display())]
     InUse { path: PathBuf },
 }
@@ -43,10 +43,8 @@ impl MetricsError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::InUse { .. } => Kind::AlreadyExists,
-            Self::Tcp { source, .. } | Self::Unix { source, .. } => match source.kind() {
-                io::ErrorKind::AddrInUse => Kind::AlreadyExists,
-                _ => Kind::FailedPrecondition,
-            },
+            Self::Tcp { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Kind::AlreadyExists,
+            Self::Tcp { .. } | Self::Unix { .. } => Kind::FailedPrecondition,
         }
     }
 }
@@ -76,28 +74,12 @@ pub async fn bind(address: &MetricsAddress) -> Result<Listener, MetricsError> {
             Ok(listener) => Ok(Listener::Tcp(listener)),
             Err(source) => Err(MetricsError::Tcp { address: *address, source }),
         },
-        MetricsAddress::Unix(path) => {
-            if UnixStream::connect(path).await.is_ok() {
-                return Err(MetricsError::InUse { path: path.clone() });
-            }
-            let listener = bind_socket(path);
-            let listener = listener.map_err(|source| MetricsError::Unix { path: path.clone(), source })?;
-            Ok(Listener::Unix(listener, path.clone()))
-        }
+        MetricsAddress::Unix(path) => match socket::listen(path).await {
+            Ok(listener) => Ok(Listener::Unix(listener, path.clone())),
+            Err(LinuxError::InUse { path }) => Err(MetricsError::InUse { path }),
+            Err(source) => Err(MetricsError::Unix { path: path.clone(), source }),
+        },
     }
-}
-
-fn bind_socket(path: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-    Ok(listener)
 }
 
 /// Answers until it is dropped.

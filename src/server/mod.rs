@@ -5,11 +5,11 @@
 mod reload;
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::events::{self, Hub, Link};
 use crate::image::Images;
 use crate::linux::cgroup::{self, CgroupMode};
 use crate::linux::fdstore::{FdStore, Inherited};
-use crate::linux::lock;
+use crate::linux::{LinuxError, lock, socket};
 use crate::proto::cri::image_service_server::ImageServiceServer;
 use crate::proto::cri::runtime_service_server::RuntimeServiceServer;
 use crate::registry::Registry;
@@ -73,7 +73,7 @@ pub async fn run(order: Order) -> Result<()> {
     let containerd = Containerd::new(&config.containerd.socket, &config.containerd.namespace);
     first_contact(&containerd, &config).await?;
     let daemon = Daemon::build(&config, containerd, selinux, fd_store.clone()).await?;
-    let listener = bind(&config.listen).await?;
+    let listener = listen(&config.listen).await?;
     let (streaming, streams) = Streaming::bind(&config.streaming).await?;
     let exporter = Exporter::start(config.metrics.listen.as_ref(), daemon.sources()).await?;
     let stop = CancellationToken::new();
@@ -284,22 +284,14 @@ async fn first_contact(containerd: &Containerd, config: &Config) -> Result<()> {
     }
 }
 
-/// Binds the socket with mode 0660. A stale one is replaced, a living one is not.
-async fn bind(path: &PathBuf) -> Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    if path.exists() {
-        if UnixStream::connect(path).await.is_ok() {
-            bail!("something answers on {} already: stop it, or choose another --listen", path.display());
+/// Binds the socket of the CRI.
+async fn listen(path: &Path) -> Result<UnixListener> {
+    match socket::listen(path).await {
+        Err(LinuxError::InUse { path }) => {
+            bail!("something answers on {} already: stop it, or choose another --listen", path.display())
         }
-        std::fs::remove_file(path).with_context(|| format!("cannot replace {}", path.display()))?;
+        bound => Ok(bound?),
     }
-    let listener =
-        UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
-        .with_context(|| format!("cannot set the mode of {}", path.display()))?;
-    Ok(listener)
 }
 
 /// SIGTERM or SIGINT.
