@@ -42,13 +42,13 @@ about!(Container container_id:
 
 impl About for cri::RunPodSandboxRequest {
     fn subject(&self) -> Subject {
-        Subject::NewPod { metadata: self.config.as_ref().and_then(|config| config.metadata.clone()) }
+        Subject::new_pod(self.config.as_ref())
     }
 }
 
 impl About for cri::RestorePodRequest {
     fn subject(&self) -> Subject {
-        Subject::NewPod { metadata: self.config.as_ref().and_then(|config| config.metadata.clone()) }
+        Subject::new_pod(self.config.as_ref())
     }
 }
 
@@ -76,6 +76,10 @@ impl RuntimeService {
 }
 
 impl Subject {
+    fn new_pod(config: Option<&cri::PodSandboxConfig>) -> Self {
+        Self::NewPod { metadata: config.and_then(|config| config.metadata.clone()) }
+    }
+
     /// What is being done to it now, a sentence each.
     fn doing(&self, containers: &Containers) -> Vec<String> {
         match self {
