@@ -35,6 +35,7 @@ mod pod;
 mod pod_checkpoint;
 mod reload;
 mod restart;
+mod restored;
 mod secrets;
 mod security;
 mod serve;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         handlers::cases(),
         container::cases(),
         checkpoint::cases(),
+        restored::cases(),
         pod_checkpoint::cases(),
         security::cases(),
         trust::cases(),
