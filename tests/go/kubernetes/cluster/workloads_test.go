@@ -34,6 +34,7 @@ var scenarios = []scenario{
 	{"network", network},
 	{"kubectl", kubectlWays},
 	{"top", top},
+	{"pages", pages},
 	{"drain", drain},
 	{"crash", runtimeCrash},
 	{"upgrade", upgrade},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -38,6 +39,28 @@ func labScript() (string, error) {
 	return filepath.Join(repository, "hack/lab"), err
 }
 
+// Typed are the commands of these programs that README.md and docs/ have people type, in their order.
+func Typed(programs ...string) ([]string, error) {
+	repository, err := Repository()
+	if err != nil {
+		return nil, err
+	}
+	told, err := output(filepath.Join(repository, "tests/typed"))
+	if err != nil {
+		return nil, err
+	}
+	var commands []string
+	for line := range strings.Lines(told) {
+		// Page, section, and whether it is in a block come before.
+		command := strings.TrimSuffix(line[strings.LastIndex(line, "\t")+1:], "\n")
+		program, _, _ := strings.Cut(command, " ")
+		if slices.Contains(programs, program) {
+			commands = append(commands, command)
+		}
+	}
+	return commands, nil
+}
+
 func output(program string, args ...string) (string, error) {
 	var printed, errors strings.Builder
 	command := exec.Command(program, args...)
@@ -56,7 +79,7 @@ func Tool(name string) (string, error) {
 	}
 	path := filepath.Join(cache, "bin", name)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s is not there: hack/lab kubelet, kubectl and control-plane get it: %w", name, err)
+		return "", fmt.Errorf("%s is not there: hack/lab kubelet, kubectl, helm and control-plane get it: %w", name, err)
 	}
 	return path, nil
 }
