@@ -1,18 +1,26 @@
-//! What the documentation tells people to type and to read is there.
+//! What the documentation tells people to type and to read is there, and what they are to type is typed by a test.
 
+#[path = "support/pages.rs"]
+mod pages;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use cridge::cli::Cli;
 use cridge::config::Config;
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 /// README.md, CONTRIBUTING.md and docs/*.md, with their texts.
 fn pages() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let pages = docs.chain([root.join("README.md"), root.join("CONTRIBUTING.md")]);
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = docs.chain([root().join("README.md"), root().join("CONTRIBUTING.md")]);
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
         (path, text)
@@ -76,7 +84,6 @@ fn lacks_the_rest(why: &clap::Error) -> bool {
 
 #[test]
 fn every_script_and_example_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut named = 0;
     for (page, text) in pages() {
         for line in code(&text) {
@@ -84,7 +91,7 @@ fn every_script_and_example_exists() {
                 let ours = ["hack/", "examples/", "tests/", "src/", "docs/", "dist/", "charts/", ".ci/"];
                 if ours.iter().any(|folder| word.starts_with(folder)) && !word.contains('*') {
                     named += 1;
-                    assert!(root.join(word).exists(), "{}: {word} is not there", page.display());
+                    assert!(root().join(word).exists(), "{}: {word} is not there", page.display());
                 }
             }
         }
@@ -94,12 +101,11 @@ fn every_script_and_example_exists() {
 
 #[test]
 fn every_file_of_the_code_map_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
     for name in code(&text) {
         let looks_like_a_file = name.ends_with(".rs") || name.ends_with('/');
         if looks_like_a_file && !name.contains('*') && !name.contains(' ') {
-            let there = [root.join("src").join(&name), root.join(&name)].iter().any(|path| path.exists());
+            let there = [root().join("src").join(&name), root().join(&name)].iter().any(|path| path.exists());
             // Files that are named within a sentence about their folder.
             let known = ["status.rs", "decide.rs", "run.rs"].contains(&name.as_str());
             assert!(there || known, "docs/architecture.md: {name} is not there");
@@ -145,8 +151,7 @@ struct Cluster {
 
 #[test]
 fn nodes_of_kind_that_init_and_that_join_are_told_cridges_socket() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("hack/kind/kind.yaml")).unwrap();
+    let text = fs::read_to_string(root().join("hack/kind/kind.yaml")).unwrap();
     let cluster: Cluster = serde_saphyr::from_str(&text).unwrap();
     let patches: Vec<Patch> =
         cluster.kubeadm_config_patches.iter().map(|patch| serde_saphyr::from_str(patch).unwrap()).collect();
@@ -156,4 +161,92 @@ fn nodes_of_kind_that_init_and_that_join_are_told_cridges_socket() {
     );
     let socket = format!("unix://{}", Config::default().listen.display());
     assert!(patches.iter().all(|patch| patch.node_registration.cri_socket == socket));
+}
+
+/// What is in the blocks of a language, with the page.
+fn blocks<'a>(pages: &'a [(PathBuf, String)], language: &'a str) -> impl Iterator<Item = (&'a Path, String)> {
+    pages.iter().flat_map(move |(page, text)| {
+        let odd = text.split("```").skip(1).step_by(2);
+        odd.filter_map(move |block| {
+            Some((page.as_path(), block.strip_prefix(language)?.strip_prefix('\n')?.to_owned()))
+        })
+    })
+}
+
+#[test]
+fn every_command_is_typed_by_a_test() {
+    let mut used = BTreeSet::new();
+    for typed in pages::typed() {
+        let (page, command) = (&typed.page, &typed.command);
+        let (place, typist) = typed.typist().unwrap_or_else(|| panic!("{page}: no test types `{command}`"));
+        used.insert(place);
+        match typist {
+            pages::Typist::Node | pages::Typist::Nobody(_) => {}
+            pages::Typist::Test(file, words) => {
+                let test =
+                    fs::read_to_string(root().join(file)).unwrap_or_else(|why| panic!("{file}: {why}"));
+                assert!(
+                    test.contains(words),
+                    "{page}: {file} has no {words}, and so does not type `{command}`"
+                );
+            }
+        }
+    }
+    for (place, (which, _)) in pages::TYPISTS.iter().enumerate() {
+        assert!(used.contains(&place), "no page has what the table has a test for: {which:?}");
+    }
+}
+
+#[test]
+fn every_symptom_is_seen_by_a_test() {
+    let tests = ["tests/node/docs.rs", "tests/deb/machine"]
+        .map(|file| fs::read_to_string(root().join(file)).unwrap());
+    for section in ["cridge does not start", "The package is half installed"] {
+        for symptom in pages::symptoms("docs/troubleshooting.md", section) {
+            let words = symptom.split('…').next().unwrap().trim_end_matches([' ', '(']);
+            assert!(
+                tests.iter().any(|test| test.contains(&format!("\"{words}"))),
+                "no test sees “{symptom}”"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_block_is_of_a_language_that_is_looked_at() {
+    let known = ["", "sh", "console", "toml"];
+    for (page, text) in pages() {
+        let fences = text.lines().filter_map(|line| line.trim_start().strip_prefix("```"));
+        for language in fences.step_by(2) {
+            assert!(known.contains(&language), "{}: tests/typed knows no {language}", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_configuration_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ours, mut disabled) = (0, BTreeSet::new());
+    for (page, text) in blocks(&pages(), "toml") {
+        if text.contains("disabled_plugins") {
+            disabled.extend(lists(&text));
+            continue;
+        }
+        ours += 1;
+        let file = dir.path().join("config.toml");
+        fs::write(&file, &text).unwrap();
+        let check =
+            Command::new(env!("CARGO_BIN_EXE_cridge")).args(["config", "check"]).arg(&file).output().unwrap();
+        assert!(check.status.success(), "{}: {}", page.display(), String::from_utf8_lossy(&check.stdout));
+    }
+    assert!(ours > 0, "none was found");
+    // Those that commands write are tried where the commands are typed.
+    let typed: BTreeSet<_> = pages::typed().iter().flat_map(|typed| lists(&typed.command)).collect();
+    assert_eq!(disabled, typed, "containerd's plugins, one list for each kind of release");
+}
+
+/// The lists of containerd's plugins in a text.
+fn lists(text: &str) -> Vec<Vec<String>> {
+    let after = text.split("disabled_plugins = [").skip(1).filter_map(|rest| rest.split(']').next());
+    after.map(|list| list.split('"').skip(1).step_by(2).map(str::to_owned).collect()).collect()
 }

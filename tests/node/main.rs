@@ -16,6 +16,7 @@ mod crictl;
 mod crowd;
 mod damage;
 mod devices;
+mod docs;
 mod errors;
 mod events;
 mod exec;
@@ -30,6 +31,8 @@ mod load;
 mod logs;
 mod metrics;
 mod namespaces;
+#[path = "../support/pages.rs"]
+mod pages;
 mod play;
 mod pod;
 mod pod_checkpoint;
@@ -122,6 +125,7 @@ fn main() -> ExitCode {
         switch::cases(),
         crictl::cases(),
         play::cases(),
+        docs::cases(),
     ]
     .concat();
     let releases = std::env::var("CRIDGE_NODE_RELEASES").unwrap_or_else(|_| "1.6 2.x".into());
