@@ -76,7 +76,7 @@ impl Containers {
     }
 
     /// The container is gone, and nobody knows how it ended.
-    pub async fn lost(&self, container: &Container) -> Result<(), ContainerError> {
+    pub(super) async fn lost(&self, container: &Container) -> Result<(), ContainerError> {
         let op = self.begin(container, Operation::Exit);
         let Ok(_turn) = self.turn(container, &op).await else {
             op.forget();

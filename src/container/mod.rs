@@ -7,6 +7,7 @@
 //! absence.rs what becomes of its streams while there is no daemon
 //! witness.rs whoever sees an end that nobody told of                  oom.rs     whether the OOM killer made it
 //! stop.rs    signal, grace, kill          remove.rs  everything goes, the record last
+//! orphan.rs  ends what has lost its shim
 //! update.rs  other resources: stored and enforced, or neither
 //! checkpoint.rs  its state in an archive  restore.rs  and out of it
 //!            hold.rs · criu.rs · dumps.rs · changes.rs · layer.rs · archive.rs · agreement.rs, as long as patience.rs lasts
@@ -43,6 +44,7 @@ mod layer;
 mod leftover;
 mod mounts;
 mod oom;
+mod orphan;
 mod patience;
 mod remove;
 mod restore;

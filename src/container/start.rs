@@ -162,7 +162,8 @@ impl Containers {
     }
 
     async fn give_up_start(&self, container: &Container, error: &ContainerError, op: &Op) {
-        if let Err(undo) = end_task(&self.inner().containerd, container.id.as_str(), op).await {
+        if let Err(undo) = self.undo_start(container, op).await {
+            let undo = chain(&undo);
             tracing::warn!(container = %container.id, "the task of a failed start stays until removal: {undo}");
         }
         let ended = container.facts().state.start_failed(Timestamp::now(), chain(error));
@@ -170,6 +171,15 @@ impl Containers {
         self.becomes(container, ended);
         if let Err(status) = written {
             self.write_later(container, &status);
+        }
+    }
+
+    async fn undo_start(&self, container: &Container, op: &Op) -> Result<(), ContainerError> {
+        let ended = end_task(&self.inner().containerd, container.id.as_str(), op).await;
+        match ended.map_err(container.failed("end the task"))? {
+            Some(_) => Ok(()),
+            // It was never made, or has gone with its shim, which may have left a process.
+            None => op.step("clear the cgroup", self.clear_cgroup(container)).await,
         }
     }
 }

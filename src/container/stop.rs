@@ -92,23 +92,6 @@ impl Containers {
         self.kill(container, op).await
     }
 
-    /// Whether its shim is dead: of what it runs, or has run, nobody tells any more.
-    async fn is_orphan(&self, container: &Container) -> bool {
-        let ids = [container.pod.as_str(), container.id.as_str()];
-        self.inner().containerd.has_shim(&ids).await.is_ok_and(|there| !there)
-    }
-
-    /// Ends a container whose shim has died: containerd from 2.0 on ends but the one of a shim's containers for which
-    /// that was started, the pause, and has no words for the others but "ttrpc: closed".
-    async fn end_orphan(&self, container: &Container, op: &Op) -> Result<(), ContainerError> {
-        tracing::warn!(container = %container.id, "its shim is dead: it is ended without");
-        op.step("clear the cgroup", self.clear_cgroup(container)).await?;
-        match self.witnessed_end(container) {
-            Some(exit) => self.exited(container, exit).await,
-            None => self.lost(container).await,
-        }
-    }
-
     /// Whether it ended within its grace.
     async fn end_gracefully(
         &self,

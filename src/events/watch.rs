@@ -176,9 +176,14 @@ async fn catch_up(
 fn route(followers: &Followers, event: Event) {
     let followers = followers.clone();
     match event {
-        Event::TaskExit { container_id, exec_id: None, pid, exit }
-        | Event::TaskDelete { container_id, pid, exit } => {
+        Event::TaskExit { container_id, exec_id: None, pid, exit } => {
             tokio::spawn(async move { ended(&followers, &container_id, pid, exit).await });
+        }
+        Event::TaskDelete { container_id, pid, exit } => {
+            tokio::spawn(async move {
+                ended(&followers, &container_id, pid, exit).await;
+                recovery::pause_deleted(&followers.containers, &followers.containerd, &container_id).await;
+            });
         }
         Event::TaskExit { exec_id: Some(_), .. } => {}
         Event::TaskOom { container_id } => {

@@ -52,17 +52,34 @@ pub async fn compare(containers: &Containers, containerd: &Containerd) -> Result
     Ok(())
 }
 
+/// Compares a pod's containers once more, whose pause containerd has let go of. Should that be because their shim is
+/// dead, then nobody tells of their ends but this (`container/orphan.rs`).
+pub async fn pause_deleted(containers: &Containers, containerd: &Containerd, pod: &str) {
+    let Some(sandbox) = containers.sandboxes().entry(pod) else { return };
+    let living = containers.made_of_pod(&sandbox.id).into_iter();
+    let living = living.filter(|container| !container.facts().state.is_exited());
+    let settling = living.map(|container| async move {
+        // A start may be under way that found the shim alive. There is none after it, without a pause.
+        drop(container.at_rest().await);
+        settle_when_told(containers.clone(), containerd.clone(), container.id.to_string()).await;
+    });
+    futures::future::join_all(settling).await;
+}
+
 /// Asks a shim that does not answer until it does: all else is in step meanwhile.
 async fn settle_when_told(containers: Containers, containerd: Containerd, id: String) {
+    let is_known = || containers.sandboxes().entry(&id).is_some() || containers.entry(&id).is_some();
     let task = loop {
         tokio::time::sleep(ASK_LATER).await;
         match containerd.task(&id).await {
             Ok(task) if task.state == TaskState::Unknown => {}
             Ok(task) => break Some(task),
             Err(error) if error.is_not_found() => break None,
-            Err(error) if error.kind() == Kind::DeadlineExceeded => {}
             // The next comparison decides.
-            Err(error) => return tracing::debug!(task = id, "its state stays unknown: {}", chain(&error)),
+            Err(error) if error.kind() == Kind::Unavailable || !is_known() => {
+                return tracing::debug!(task = id, "its state stays unknown: {}", chain(&error));
+            }
+            Err(_) => {}
         }
     };
     if let Some(sandbox) = containers.sandboxes().entry(&id) {
@@ -175,14 +192,15 @@ async fn resume(
     containers.read_into_log(container, Fifos::from_task(stdin, stdout, stderr, terminal)).await
 }
 
-/// Gives the event with the exit code time to come, then asks once more, then counts the container as lost.
+/// Gives the event with the exit code time to come, then asks once more, then ends what may be left and counts the
+/// container as lost.
 async fn await_last_words(containers: Containers, containerd: Containerd, container: Arc<Container>) {
     if tokio::time::timeout(LAST_WORDS, container.ended()).await.is_ok() {
         return;
     }
     let settled = match containerd.task(container.id.as_str()).await {
         Ok(TaskInfo { state: TaskState::Stopped(exit), .. }) => containers.exited(&container, exit).await,
-        Err(error) if error.is_not_found() => containers.lost(&container).await,
+        Err(error) if error.is_not_found() => containers.end_untold(&container).await,
         // It came back, or containerd went away: the next comparison decides.
         _ => return,
     };

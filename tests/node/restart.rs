@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tonic::Code;
 
 use crate::cases;
-use crate::harness::{Case, Container, Node, NodeOptions, Pod, Test, request, until};
+use crate::harness::{Case, Container, Node, NodeOptions, Pod, Test, processes, request, until};
 
 pub fn cases() -> Vec<Case> {
     cases!["restart": ; cridge only:
@@ -26,6 +26,7 @@ pub fn cases() -> Vec<Case> {
         a_removal_is_finished_after_a_death,
         a_second_daemon_on_the_same_state_is_refused,
         a_pod_whose_pause_dies_is_not_ready,
+        a_pod_whose_shim_dies_has_nothing_that_runs,
     ]
 }
 
@@ -321,4 +322,39 @@ async fn a_pod_whose_pause_dies_is_not_ready(t: Test) {
     // The kubelet takes it down, and its address comes back.
     pod.stop().await;
     pod.remove().await;
+}
+
+/// containerd from 2.0 to 2.3 tells of the pause's end, and of nothing else.
+async fn a_pod_whose_shim_dies_has_nothing_that_runs(t: Test) {
+    let node = t.own_node(NodeOptions::default()).await;
+    for is_seen in [true, false] {
+        let pod = t.pod_on(&node).run().await;
+        let waiting = pod.container("waiting").shell("exec sleep 1000").start().await;
+        let ending = pod.container("ending").shell("exec sleep 1000").start().await;
+        let created = pod.container("created").create().await;
+        if !is_seen {
+            node.end(Signal::KILL).await;
+        }
+        let shims = processes::shims(&node).into_iter().filter(|shim| shim.id == pod.id);
+        shims.for_each(|shim| processes::signal(shim.pid, Signal::KILL));
+        processes::of_container(&ending.id).into_iter().for_each(|pid| processes::signal(pid, Signal::KILL));
+        if !is_seen {
+            ready_again(&node).await;
+        }
+        until("the pod is not ready", || async {
+            (pod.state().await == PodSandboxState::SandboxNotready).then_some(())
+        })
+        .await;
+        for container in [&waiting, &ending] {
+            let ended = container.exited().await;
+            let told = (ended.exit_code, ended.reason.as_str());
+            assert!([(137, "Error"), (255, "Unknown")].contains(&told), "{ended:?}");
+            until("no process is left of it", || async {
+                processes::of_container(&container.id).is_empty().then_some(())
+            })
+            .await;
+        }
+        assert_eq!(created.state().await, ContainerState::ContainerCreated);
+        pod.remove().await;
+    }
 }

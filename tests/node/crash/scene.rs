@@ -223,6 +223,12 @@ impl Scene {
             containers.iter().all(rests).then_some(containers)
         })
         .await;
+        for listed in &containers {
+            until("no process is left of it", || async {
+                processes::of_container(&listed.id).is_empty().then_some(())
+            })
+            .await;
+        }
         for listed in containers.iter().filter(|one| one.state() == ContainerState::ContainerExited) {
             let ended = pod.container("dead").known(&listed.id).await.status().await;
             // Its own end, a failed start, the kill of what a shim has left, or an end that nobody saw.
