@@ -6,8 +6,17 @@ use std::time::Duration;
 use k8s_cri::v1::{ContainerState, PodSandboxState};
 use tonic::Status;
 
-use super::scene::{Deed, Retry, Scene, again, works};
+use super::scene::{Deed, Retry, Scene, Stage, again, works};
 use crate::harness::{Container, ContainerBuilder, Pod, Shell};
+
+/// What is to be created, and where.
+impl Stage for (Pod, ContainerBuilder) {
+    async fn usual(scene: &Scene) -> Self {
+        let pod = scene.t.pod_on(&scene.node).run().await;
+        let container = pod.container("app").shell("echo works");
+        (pod, container)
+    }
+}
 
 pub struct Create;
 
@@ -15,12 +24,6 @@ impl Deed for Create {
     const RETRY: Retry = Retry::Refused;
 
     type Stage = (Pod, ContainerBuilder);
-
-    async fn prepare(&self, scene: &Scene) -> Self::Stage {
-        let pod = scene.t.pod_on(&scene.node).run().await;
-        let container = pod.container("app").shell("echo works");
-        (pod, container)
-    }
 
     async fn act(&self, (_, container): &Self::Stage) -> Result<(), Status> {
         container.try_create().await.map(drop)
@@ -128,10 +131,6 @@ impl Deed for Stop {
 
     type Stage = Container;
 
-    async fn prepare(&self, scene: &Scene) -> Container {
-        scene.with_container().await
-    }
-
     async fn act(&self, container: &Container) -> Result<(), Status> {
         container.try_stop(60).await
     }
@@ -152,10 +151,6 @@ impl Deed for Remove {
     const RETRY: Retry = Retry::Succeeds;
 
     type Stage = Container;
-
-    async fn prepare(&self, scene: &Scene) -> Container {
-        scene.with_container().await
-    }
 
     async fn act(&self, container: &Container) -> Result<(), Status> {
         container.try_remove().await

@@ -14,10 +14,6 @@ impl Deed for RunPod {
 
     type Stage = PodBuilder;
 
-    async fn prepare(&self, scene: &Scene) -> PodBuilder {
-        scene.t.pod_on(&scene.node)
-    }
-
     async fn act(&self, pod: &PodBuilder) -> Result<(), Status> {
         pod.try_run().await.map(drop)
     }
@@ -56,10 +52,6 @@ impl Deed for StopPod {
 
     type Stage = Container;
 
-    async fn prepare(&self, scene: &Scene) -> Container {
-        scene.with_container().await
-    }
-
     async fn act(&self, container: &Container) -> Result<(), Status> {
         container.pod.try_stop().await
     }
@@ -82,10 +74,6 @@ impl Deed for RemovePod {
     const RETRY: Retry = Retry::Succeeds;
 
     type Stage = Container;
-
-    async fn prepare(&self, scene: &Scene) -> Container {
-        scene.with_container().await
-    }
 
     async fn act(&self, container: &Container) -> Result<(), Status> {
         container.pod.try_remove().await

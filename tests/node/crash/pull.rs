@@ -28,10 +28,6 @@ impl Deed for Pull {
 
     type Stage = Arc<Node>;
 
-    async fn prepare(&self, scene: &Scene) -> Arc<Node> {
-        scene.node.clone()
-    }
-
     async fn act(&self, node: &Arc<Node>) -> Result<(), Status> {
         Self::pull(node).await
     }

@@ -11,7 +11,9 @@ use k8s_cri::v1::{ContainerState, PodSandboxState};
 use rustix::process::Signal;
 use tonic::{Code, Status};
 
-use crate::harness::{Container, Node, NodeOptions, Pod, Test, left_on, processes, text_of, until};
+use crate::harness::{
+    Container, Node, NodeOptions, Pod, PodBuilder, Test, left_on, processes, text_of, until,
+};
 
 /// How long containerd stays dead.
 const AWAY: Duration = Duration::from_millis(300);
@@ -34,15 +36,47 @@ pub trait Deed {
     const RETRY: Retry;
 
     /// What the call is about.
-    type Stage;
+    type Stage: Stage;
 
-    async fn prepare(&self, scene: &Scene) -> Self::Stage;
+    async fn prepare(&self, scene: &Scene) -> Self::Stage {
+        Self::Stage::usual(scene).await
+    }
 
     /// The call.
     async fn act(&self, stage: &Self::Stage) -> Result<(), Status>;
 
     /// All is as it is told, and the call can be repeated. Called after a call that nothing disturbed as well.
     async fn check(&self, scene: &Scene, stage: Self::Stage);
+}
+
+/// What a call may be about.
+pub trait Stage {
+    /// As most calls want it.
+    async fn usual(scene: &Scene) -> Self;
+}
+
+impl Stage for Arc<Node> {
+    async fn usual(scene: &Scene) -> Self {
+        scene.node.clone()
+    }
+}
+
+/// A pod that is to be run.
+impl Stage for PodBuilder {
+    async fn usual(scene: &Scene) -> Self {
+        scene.t.pod_on(&scene.node)
+    }
+}
+
+/// In a pod with nothing else. It waits until it is told to end, and then ends with 5.
+impl Stage for Container {
+    async fn usual(scene: &Scene) -> Self {
+        let pod = scene.t.pod_on(&scene.node).run().await;
+        let app = pod.container("app").shell("trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done");
+        let app = app.start().await;
+        app.logs("up").await;
+        app
+    }
 }
 
 /// What comes of the call's repeat when its pod has died.
@@ -280,15 +314,6 @@ impl Scene {
         let filter = Some(cri::ContainerFilter { pod_sandbox_id: pod.id.clone(), ..Default::default() });
         let listed = self.node.runtime().list_containers(cri::ListContainersRequest { filter }).await;
         listed.expect("ListContainers").into_inner().containers
-    }
-
-    /// A pod with one container that waits until it is told to end, and then ends with 5.
-    pub async fn with_container(&self) -> Container {
-        let pod = self.t.pod_on(&self.node).run().await;
-        let app = pod.container("app").shell("trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done");
-        let app = app.start().await;
-        app.logs("up").await;
-        app
     }
 
     /// Whether an end may have come that nobody was there to see.

@@ -16,10 +16,6 @@ impl Deed for Exec {
 
     type Stage = Container;
 
-    async fn prepare(&self, scene: &Scene) -> Container {
-        scene.with_container().await
-    }
-
     async fn act(&self, container: &Container) -> Result<(), Status> {
         container.try_exec(&["echo", "inside"], 0).await.map(drop)
     }
