@@ -36,6 +36,7 @@ mod pages;
 mod play;
 mod pod;
 mod pod_checkpoint;
+mod reboot;
 mod reload;
 mod restart;
 mod restored;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         events::cases(),
         churn::cases(),
         restart::cases(),
+        reboot::cases(),
         absence::cases(),
         crash::cases(),
         serve::cases(),

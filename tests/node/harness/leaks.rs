@@ -65,7 +65,7 @@ pub async fn on(node: &Node) -> Vec<String> {
 
 /// What is left in places that all nodes share, when all of them are down.
 pub async fn anywhere() -> Vec<String> {
-    until_none(|| async { cgroups().into_iter().chain(members()).collect() }).await
+    until_none(|| async { groups().chain(members()).collect() }).await
 }
 
 async fn until_none<Answer: Future<Output = Vec<String>>>(look: impl Fn() -> Answer) -> Vec<String> {
@@ -86,7 +86,7 @@ async fn look_for(made: &[Made]) -> Vec<String> {
             nodes.push(&one.node);
         }
     }
-    let mut found: Vec<_> = cgroups().into_iter().chain(members()).collect();
+    let mut found: Vec<_> = groups().chain(members()).collect();
     // The plugin's, of all nodes.
     found.extend(
         names_below(&Path::new(LIBCNI).join("results"))
@@ -105,7 +105,7 @@ async fn look_for(made: &[Made]) -> Vec<String> {
 async fn traces(node: &Node) -> Vec<String> {
     let mut found = in_containerd(node).await;
     found.extend(shims(node));
-    found.extend(mounts(node));
+    found.extend(mounts(node).into_iter().map(|point| format!("mount {point}")));
     found.extend(addresses(node));
     found.extend(folders(node));
     found
@@ -159,22 +159,27 @@ fn members() -> Vec<String> {
     members.collect()
 }
 
-fn mounts(node: &Node) -> Vec<String> {
+/// What is mounted on a node, the last one last.
+pub(super) fn mounts(node: &Node) -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("the table of mounts");
     let below = format!("{}/", node.dir.display());
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    points.filter(|point| point.starts_with(&below)).map(|point| format!("mount {point}")).collect()
+    points.filter(|point| point.starts_with(&below)).map(str::to_owned).collect()
 }
 
-/// Cgroups that are called as a container is.
-fn cgroups() -> Vec<String> {
+fn groups() -> impl Iterator<Item = String> {
+    cgroups().into_iter().map(|path| format!("cgroup {}", path.display()))
+}
+
+/// Cgroups that are called as a container is, of all nodes.
+pub(super) fn cgroups() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let hierarchies = names_below(Path::new("/sys/fs/cgroup")).filter(|path| !path.is_symlink());
     for hierarchy in hierarchies {
         walk(&hierarchy, 4, &mut |path| {
             let named = path.is_dir() && names_id(&path.display().to_string());
             if named {
-                found.push(format!("cgroup {}", path.display()));
+                found.push(path.to_owned());
             }
             path.is_dir() && !named
         });

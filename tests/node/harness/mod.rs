@@ -11,6 +11,7 @@ mod manager;
 mod node;
 mod pod;
 mod points;
+mod power;
 pub mod processes;
 mod record;
 mod trial;
