@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! create.rs  record · snapshot · FIFOs · status file; no task yet      specify.rs  what its spec is made of
-//! start.rs   log · task · running
+//! start.rs   log · task · running            begun.rs   what a start leaves that was cut off
 //! exit.rs    the one place where an end is noted: drained, written down, reaped
 //! absence.rs what becomes of its streams while there is no daemon
 //! witness.rs whoever sees an end that nobody told of                  oom.rs     whether the OOM killer made it
@@ -25,6 +25,7 @@ mod accounts;
 mod agreement;
 mod archive;
 mod attach;
+mod begun;
 mod cdi;
 mod changes;
 mod check;

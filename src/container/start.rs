@@ -67,6 +67,7 @@ impl Containers {
         rootfs.release();
         created.map_err(container.failed("create the task"))?;
         self.await_oom(container);
+        op.step("note that it starts", self.mark_begun(container)).await?;
         // Before the call: what ends at once must not have ended before it began.
         let started_at = Self::start_of(container);
         let pid = match op.step("start the task", containerd.start_task(container.id.as_str())).await {

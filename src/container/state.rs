@@ -11,6 +11,10 @@ pub enum ContainerState {
     /// On its way to CREATED: not listed.
     Creating,
     Created,
+    /// A daemon began to start it, and did not live to tell what came of that: it may run, or have run.
+    Begun {
+        at: Timestamp,
+    },
     Running {
         pid: u32,
         started_at: Timestamp,
@@ -92,7 +96,7 @@ impl ContainerState {
         match self {
             Self::Creating | Self::Created | Self::Exited(_) => StopStep::Nothing,
             Self::Running { .. } => StopStep::Signal,
-            Self::Unknown { .. } => StopStep::Reap,
+            Self::Begun { .. } | Self::Unknown { .. } => StopStep::Reap,
         }
     }
 
@@ -105,7 +109,9 @@ impl ContainerState {
     pub fn exited(&self, exit: Exit, oom: OomKilled) -> Self {
         let started_at = match self {
             Self::Exited(_) => return self.clone(),
-            Self::Running { started_at, .. } | Self::Unknown { started_at } => *started_at,
+            Self::Begun { at: started_at }
+            | Self::Running { started_at, .. }
+            | Self::Unknown { started_at } => *started_at,
             // Started by a daemon that did not live to write it down: it ran, but since when is not known.
             Self::Creating | Self::Created => exit.at,
         };
@@ -141,7 +147,9 @@ impl ContainerState {
     pub fn lost(&self, at: Timestamp) -> Self {
         match self {
             Self::Exited(_) => self.clone(),
-            Self::Running { started_at, .. } | Self::Unknown { started_at } => Self::Exited(Ending {
+            Self::Begun { at: started_at }
+            | Self::Running { started_at, .. }
+            | Self::Unknown { started_at } => Self::Exited(Ending {
                 started_at: *started_at,
                 finished_at: at.max(*started_at),
                 code: UNSEEN,
@@ -174,7 +182,7 @@ impl ContainerState {
     /// Into what is written down; `file` keeps all that is not the state's.
     pub fn to_file(&self, file: &mut ContainerStatusFile) {
         match self {
-            Self::Creating | Self::Created | Self::Unknown { .. } => {}
+            Self::Creating | Self::Created | Self::Begun { .. } | Self::Unknown { .. } => {}
             Self::Running { pid, started_at } => {
                 file.pid = *pid;
                 file.started_at = *started_at;
@@ -194,10 +202,11 @@ impl ContainerState {
     pub fn happenings(&self, next: &Self) -> &'static [Happening] {
         match (self, next) {
             (Self::Creating, Self::Created) => &[Happening::Created],
-            (Self::Created, Self::Running { .. }) => &[Happening::Started],
-            (Self::Created | Self::Running { .. } | Self::Unknown { .. }, Self::Exited(_)) => {
-                &[Happening::Stopped]
-            }
+            (Self::Created | Self::Begun { .. }, Self::Running { .. }) => &[Happening::Started],
+            (
+                Self::Created | Self::Begun { .. } | Self::Running { .. } | Self::Unknown { .. },
+                Self::Exited(_),
+            ) => &[Happening::Stopped],
             _ => &[],
         }
     }
@@ -207,6 +216,7 @@ impl ContainerState {
         match self {
             Self::Creating => "being created",
             Self::Created => "created",
+            Self::Begun { .. } => "being started",
             Self::Running { .. } => "running",
             Self::Exited(_) => "exited",
             Self::Unknown { .. } => "in an unknown state",

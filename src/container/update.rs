@@ -58,7 +58,9 @@ impl Containers {
             .map_err(ContainerError::Spec)?;
         let task = match container.facts().state {
             // Of an unknown state, it may run.
-            ContainerState::Running { .. } | ContainerState::Unknown { .. } => Some(TaskChange {
+            ContainerState::Begun { .. }
+            | ContainerState::Running { .. }
+            | ContainerState::Unknown { .. } => Some(TaskChange {
                 resources: after.for_task(&before, &node).map_err(ContainerError::Spec)?,
                 undo: before.for_task_again(&after),
                 annotations,

@@ -59,7 +59,9 @@ pub(super) fn sandbox_status(facts: &SandboxFacts, has_network: bool) -> cri::Po
 fn container_state(state: &ContainerState) -> cri::ContainerState {
     match state {
         ContainerState::Creating | ContainerState::Created => cri::ContainerState::ContainerCreated,
-        ContainerState::Running { .. } => cri::ContainerState::ContainerRunning,
+        ContainerState::Begun { .. } | ContainerState::Running { .. } => {
+            cri::ContainerState::ContainerRunning
+        }
         ContainerState::Exited(_) => cri::ContainerState::ContainerExited,
         ContainerState::Unknown { .. } => cri::ContainerState::ContainerUnknown,
     }
@@ -107,7 +109,9 @@ pub(super) fn container_status(facts: &ContainerFacts, images: &Images) -> cri::
         ..Default::default()
     };
     match &facts.state {
-        ContainerState::Running { started_at, .. } | ContainerState::Unknown { started_at } => {
+        ContainerState::Begun { at: started_at }
+        | ContainerState::Running { started_at, .. }
+        | ContainerState::Unknown { started_at } => {
             status.started_at = started_at.nanos();
         }
         ContainerState::Exited(ending) => {

@@ -153,7 +153,7 @@ fn of_container(state: &ContainerState) -> &'static str {
     match state {
         ContainerState::Creating => "creating",
         ContainerState::Created => "created",
-        ContainerState::Running { .. } => "running",
+        ContainerState::Begun { .. } | ContainerState::Running { .. } => "running",
         ContainerState::Exited(_) => "exited",
         ContainerState::Unknown { .. } => "unknown",
     }

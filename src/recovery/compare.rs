@@ -168,6 +168,7 @@ async fn settle(
         Action::EndTask => {
             if let Some(task) = task {
                 containers.discard_task(container, task.pid).await;
+                containers.never_begun(container).await?;
             }
             if container.facts().state.may_start().is_ok() {
                 containers.prepare_streams(container).await

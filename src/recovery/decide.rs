@@ -43,12 +43,17 @@ pub(super) fn decide(known: &ContainerState, task: Option<TaskState>, streams: S
         // Another call of this daemon is starting it right now.
         (Known::Created, Some(TaskState::Created), Streams::Open) => Action::Keep,
         (Known::Created, Some(TaskState::Created), Streams::Closed) => Action::EndTask,
-        (Known::Created | Known::Unknown { .. }, Some(_), _) if runs => Action::NoteRunning,
+        (Known::Begun { .. }, Some(TaskState::Created), _) => Action::EndTask,
+        (Known::Created | Known::Begun { .. } | Known::Unknown { .. }, Some(_), _) if runs => {
+            Action::NoteRunning
+        }
         (Known::Created, Some(_), _) => ended.map_or(Action::Keep, Action::NoteExit),
         (Known::Running { .. }, Some(_), Streams::Closed) if runs => Action::Resume,
         (Known::Running { .. }, Some(_), Streams::Open) if runs => Action::Keep,
-        (Known::Running { .. } | Known::Unknown { .. }, None, _) => Action::AwaitLastWords,
-        (Known::Running { .. } | Known::Unknown { .. }, Some(_), _) => {
+        (Known::Begun { .. } | Known::Running { .. } | Known::Unknown { .. }, None, _) => {
+            Action::AwaitLastWords
+        }
+        (Known::Begun { .. } | Known::Running { .. } | Known::Unknown { .. }, Some(_), _) => {
             ended.map_or(Action::Keep, Action::NoteExit)
         }
         (Known::Exited(_), None, _) => Action::Keep,
@@ -66,6 +71,7 @@ mod tests {
     fn every_pair_has_its_answer() {
         let at = Timestamp::from_nanos(5);
         let exit = Exit { code: 3, at };
+        let begun = ContainerState::Begun { at };
         let running = ContainerState::Running { pid: 7, started_at: at };
         let unknown = ContainerState::Unknown { started_at: at };
         let exited = ContainerState::Exited(Ending {
@@ -83,6 +89,10 @@ mod tests {
             (&ContainerState::Created, Some(TaskState::Created), Streams::Open, Action::Keep),
             (&ContainerState::Created, Some(TaskState::Running), Streams::Closed, Action::NoteRunning),
             (&ContainerState::Created, stopped, Streams::Closed, Action::NoteExit(exit)),
+            (&begun, Some(TaskState::Created), Streams::Closed, Action::EndTask),
+            (&begun, Some(TaskState::Running), Streams::Closed, Action::NoteRunning),
+            (&begun, None, Streams::Closed, Action::AwaitLastWords),
+            (&begun, stopped, Streams::Closed, Action::NoteExit(exit)),
             (&running, Some(TaskState::Running), Streams::Closed, Action::Resume),
             (&running, Some(TaskState::Running), Streams::Open, Action::Keep),
             (&running, Some(TaskState::Paused), Streams::Closed, Action::Resume),

@@ -97,7 +97,12 @@ fn container_of(record: &ContainerRecord, containers: &Containers) -> Result<Con
     let path = containers.root_dir(&metadata.id).join("status");
     let (mut file, state) = match ContainerStatusFile::load(&path) {
         Ok(file) => {
-            let state = ContainerState::from_file(&file);
+            let state = match ContainerState::from_file(&file) {
+                ContainerState::Created if containers.was_begun(&metadata.id) => {
+                    ContainerState::Begun { at: file.created_at }
+                }
+                known => known,
+            };
             (file, state)
         }
         Err(error) => {

@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         a_pod_in_the_making_outlives_no_death,
         a_container_in_the_making_outlives_no_death,
         a_removal_is_finished_after_a_death,
+        what_has_run_is_not_run_again,
         a_second_daemon_on_the_same_state_is_refused,
         a_pod_whose_pause_dies_is_not_ready,
         a_pod_whose_shim_dies_has_nothing_that_runs,
@@ -287,6 +288,33 @@ async fn a_removal_is_finished_after_a_death(t: Test) {
         until("the pod is removed", || async { pod.try_remove().await.ok() }).await;
         assert_eq!(t.pods_on(&node).await, []);
     }
+}
+
+/// Not even where both daemons die before it is written down that it runs, and containerd lets go of what has ended.
+async fn what_has_run_is_not_run_again(t: Test) {
+    let node = t.own_node(NodeOptions { points: true, ..Default::default() }).await;
+    let pod = t.pod_on(&node).run().await;
+    let app = pod.container("app").shell("echo ran >>/data/ran; exit 4").mount(t.folder(), "/data");
+    let app = app.create().await;
+    let point = "StartContainer/start the task, done";
+    node.points().hold_at(point);
+    let dying = async {
+        node.points().reached(point).await;
+        until("it has ended", || async { processes::of_container(&app.id).is_empty().then_some(()) }).await;
+        node.end_containerd(Signal::KILL).await;
+        node.end(Signal::KILL).await;
+        node.points().disarm();
+    };
+    let (started, ()) = tokio::join!(app.try_start(), dying);
+    assert!(started.is_err(), "the call was answered by the dead");
+    node.start_containerd();
+    ready_again(&node).await;
+    app.try_start().await.expect_err("it has run");
+    let ended = app.exited().await;
+    let told = (ended.exit_code, ended.reason.as_str());
+    assert!([(4, "Error"), (255, "Unknown")].contains(&told), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(t.folder().join("ran")).unwrap(), "ran\n");
+    pod.remove().await;
 }
 
 async fn a_second_daemon_on_the_same_state_is_refused(t: Test) {

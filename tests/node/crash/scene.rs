@@ -299,6 +299,9 @@ impl Scene {
             let pod = self.t.pod_on(&self.node).known(&pod.id).await;
             until("the pod is removed", || async { pod.try_remove().await.ok() }).await;
         }
+        if matches!(self.victim, Victim::Containerd | Victim::Both) {
+            self.remove_hidden_bundles();
+        }
         let mut left = left_on(&self.node).await;
         if self.victim == Victim::Shim && !left.is_empty() {
             // containerd takes 5 s for what a dead shim has left, and no more until its next start.
@@ -308,6 +311,16 @@ impl Scene {
             left = left_on(&self.node).await;
         }
         assert!(left.is_empty(), "{}", left.join("\n"));
+    }
+
+    /// containerd gives a bundle that it removes a name with a dot. One that was killed then never looks at it again.
+    fn remove_hidden_bundles(&self) {
+        let bundles = fs::read_dir(self.node.dir.join("state/io.containerd.runtime.v2.task/k8s.io"));
+        for bundle in bundles.into_iter().flatten().flatten() {
+            if bundle.file_name().to_string_lossy().starts_with('.') {
+                let _ = fs::remove_dir_all(bundle.path());
+            }
+        }
     }
 
     pub async fn containers_of(&self, pod: &Pod) -> Vec<cri::Container> {
