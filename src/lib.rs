@@ -39,4 +39,5 @@ pub mod stats;
 pub mod streaming;
 pub mod switch;
 pub mod time;
+pub mod trace;
 pub mod work;

@@ -22,6 +22,7 @@ use crate::field;
 use crate::id::{LeaseId, SnapshotKey};
 use crate::linux::{file, process::FolderIdentity};
 use crate::time::Timestamp;
+use crate::trace;
 use crate::work::{Op, Operation};
 
 /// Should the daemon die, containerd forgets what a checkpoint has it keep after this.
@@ -61,7 +62,7 @@ impl Containers {
         self.may_checkpoint(&container).await?;
         check_location(&location)?;
         let (containers, id) = (self.clone(), container.id.clone());
-        let work = tokio::spawn(async move {
+        let work = trace::spawn(async move {
             let op = containers.begin(&container, Operation::CheckpointContainer);
             op.run(containers.take_and_pack(container, location, patience, &op)).await
         });

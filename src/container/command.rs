@@ -15,6 +15,7 @@ use crate::io::{Fifos, IoError, Stdin};
 use crate::linux::pidfd::Pidfd;
 use crate::linux::process;
 use crate::spec;
+use crate::trace;
 use crate::work::{Op, Operation};
 
 /// A command, and what is made for it.
@@ -95,7 +96,7 @@ impl Containers {
         // Asked for beforehand: most commands are short, and the answer is then on its way as they end.
         let (containerd, id, exec) =
             (self.inner().containerd.clone(), container.id.to_string(), exec_id.clone());
-        let told = tokio::spawn(async move { containerd.wait(&id, Some(&exec)).await });
+        let told = trace::spawn(async move { containerd.wait(&id, Some(&exec)).await });
         let told = AbortOnDropHandle::new(told);
         let started = self.inner().containerd.start_exec(container.id.as_str(), exec_id);
         let pid = op.step("start the command", started).await;

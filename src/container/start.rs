@@ -7,6 +7,7 @@ use crate::id::SnapshotKey;
 use crate::io::{ContainerIo, Fifos, LogTarget, Stdin};
 use crate::sandbox::{Rootfs, end_task};
 use crate::time::Timestamp;
+use crate::trace;
 use crate::work::{Op, Operation};
 
 impl Containers {
@@ -18,7 +19,7 @@ impl Containers {
         let container = self.find(id)?;
         let containers = self.clone();
         let id = container.id.clone();
-        let work = tokio::spawn(async move {
+        let work = trace::spawn(async move {
             let op = containers.begin(&container, Operation::StartContainer);
             op.run(containers.start_in_turn(&container, &op)).await
         });

@@ -23,7 +23,7 @@ use crate::proto::cri;
 use crate::sandbox::{Change, Happening, HeldLevel, Sandboxes};
 use crate::signal::Signal;
 use crate::state::{ContainerMetadata, ContainerStatusFile, Making, Names, PrefixIndex, PrefixMatch};
-use crate::work::{Op, Operation, Turn, Work};
+use crate::work::{About, Op, Operation, Turn, Work};
 
 /// No process' pid; 0 is told of a task that is to be restored.
 const NO_INIT: u32 = u32::MAX;
@@ -306,21 +306,19 @@ impl Containers {
         self.0.accounts.end_stale(&snapshotters).await
     }
 
-    /// Begins an operation on a container, whose lines in the log say so.
+    /// Begins an operation on a container, whose lines in the log and spans say so.
     pub(super) fn begin(&self, container: &Container, operation: Operation) -> Op {
         let pod = self.sandboxes().entry(container.pod.as_str()).map(|pod| pod.name());
         let facts = container.facts();
-        let name = facts.metadata.config.metadata.as_ref().map(|metadata| metadata.name.as_str());
-        let span = tracing::error_span!(
-            parent: None,
-            "op",
-            op = operation.name(),
+        let name = facts.metadata.config.metadata.as_ref().map(|metadata| &metadata.name);
+        let about = About {
             pod,
-            pod_id = %container.pod,
-            container_name = name,
-            container_id = %container.id
-        );
-        container.work.begin(operation, span)
+            pod_id: Some(container.pod.to_string()),
+            container_name: name.cloned(),
+            container_id: Some(container.id.to_string()),
+            image: None,
+        };
+        container.work.begin(operation, &about)
     }
 
     /// The operation's turn on the container: one thing at a time is done to it.

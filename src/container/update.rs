@@ -11,6 +11,7 @@ use crate::field;
 use crate::linux::process::{self, OomScore};
 use crate::proto::cri;
 use crate::spec::StoredSpec;
+use crate::trace;
 use crate::work::{Op, Operation};
 
 impl Containers {
@@ -31,7 +32,7 @@ impl Containers {
         let Some(resources) = request.linux else { return Ok(()) };
         let containers = self.clone();
         let id = container.id.clone();
-        let work = tokio::spawn(async move {
+        let work = trace::spawn(async move {
             let op = containers.begin(&container, Operation::UpdateContainerResources);
             op.run(containers.change_resources(&container, &resources, request.annotations, &op)).await
         });

@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::id::LeaseId;
 use crate::linux::{LinuxError, process};
+use crate::trace;
 
 /// How long containerd may take to accept a connection: on a unix socket it does so at once, or is stuck.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -33,7 +34,7 @@ struct Connection {
     streams: Channel,
 }
 
-/// What every request carries beside its message.
+/// What every request carries beside its message, but for the trace in which it is made.
 #[derive(Clone, Debug)]
 pub(super) struct Headers {
     namespace: Arc<str>,
@@ -144,6 +145,9 @@ impl Interceptor for Headers {
         metadata.insert("containerd-namespace", value("namespace", &self.namespace)?);
         if let Some(lease) = &self.lease {
             metadata.insert("containerd-lease", value("lease", lease.as_str())?);
+        }
+        for (name, text) in trace::current().iter().flat_map(trace::Context::headers) {
+            metadata.insert(name, value(name, &text)?);
         }
         Ok(request)
     }

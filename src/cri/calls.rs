@@ -1,10 +1,11 @@
-//! Every call is counted, with how long it took and its gRPC code: around the services, so that none has to do it.
+//! Every call is counted, with how long it took and its gRPC code, and told as a span of its caller's trace: around the
+//! services, so that none has to do it.
 //!
 //! A call lasts until its answer's last byte is fetched, or the client goes away: a stream as long as it is listened to.
 
 use std::pin::Pin;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{self, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tower::Service;
 
 use crate::meter::{Histogram, Level, Raised};
 use crate::proto;
+use crate::trace::{self, Context, Kind, Span, Value};
 
 /// The codes by their numbers, as gRPC's specification has them (grpc/doc/statuscodes.md).
 const NAMES: [&str; 17] = [
@@ -95,16 +97,25 @@ struct Call {
     of_call: &'static OfCall,
     began: Instant,
     code: Code,
+    span: Span,
     _under_way: Raised<'static>,
 }
 
 impl Call {
     /// One that is none of the CRI's is not counted: its name is a client's invention.
-    fn begin(path: &str) -> Option<Self> {
+    fn begin(path: &str, headers: &HeaderMap) -> Option<Self> {
         let at = CALLS.binary_search_by(|of_call| of_call.path.cmp(path)).ok()?;
         let of_call = &CALLS[at];
         let _under_way = of_call.under_way.raise();
-        Some(Self { of_call, began: Instant::now(), code: Code::Cancelled, _under_way })
+        let caller = Context::of_headers(|name| headers.get(name)?.to_str().ok());
+        let name = of_call.path.trim_start_matches('/');
+        let span = Span::begin(name, Kind::Server, caller);
+        span.note(|| {
+            let (service, method) = name.split_once('/').unwrap_or_default();
+            let texts = [("rpc.system", "grpc"), ("rpc.service", service), ("rpc.method", method)];
+            texts.into_iter().map(|(key, text)| (key, Value::Text(text.to_owned()))).collect()
+        });
+        Some(Self { of_call, began: Instant::now(), code: Code::Cancelled, span, _under_way })
     }
 
     /// How it ends, if these are headers or trailers that say so.
@@ -122,7 +133,25 @@ impl Drop for Call {
         let mut ended = self.of_call.ended();
         ended.by_code[self.code as usize] += 1;
         ended.took.observe(self.began.elapsed());
+        self.span.note(|| vec![("rpc.grpc.status_code", Value::Number(self.code as i64))]);
+        if is_ours(self.code) {
+            self.span.fail();
+        }
     }
+}
+
+/// Whether it tells of a fault on this side, by OpenTelemetry's conventions for servers: what a client can be wrong in,
+/// it may be on purpose.
+fn is_ours(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
 }
 
 /// A service whose calls are counted.
@@ -144,16 +173,16 @@ where
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         self.0.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let call = Call::begin(request.uri().path());
+        let call = Call::begin(request.uri().path(), request.headers());
         let answer = self.0.call(request);
         let Some(mut call) = call else { return Box::pin(answer) };
         Box::pin(async move {
-            let answer = answer.await?;
+            let answer = trace::within(call.span.context(), answer).await?;
             // What failed before its first message says so in the headers, and has no body.
             if call.note(answer.headers()) {
                 return Ok(answer);
@@ -177,7 +206,7 @@ impl HttpBody for Counting {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
@@ -221,7 +250,7 @@ mod tests {
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
+            _: &mut task::Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
             Poll::Ready((!self.0.is_empty()).then(|| Ok(self.0.remove(0))))
         }
@@ -275,6 +304,30 @@ mod tests {
             Counted::new(tower::service_fn(async |_: Request<()>| Ok::<_, Infallible>(answer(Code::Ok))));
         fetch(half.clone().call(request("PortForward")).await.unwrap(), 1).await;
         assert_eq!(codes("PortForward"), [("CANCELLED", 2)]);
+    }
+
+    #[tokio::test]
+    async fn a_call_is_a_span_of_its_callers_trace() {
+        let caller = trace::recorded::caller();
+        let service = tower::service_fn(async |_: Request<()>| {
+            let within = trace::current().map(|context| context.span);
+            drop(Span::part_of_current("a part"));
+            let code = if within.is_some() { Code::Internal } else { Code::Ok };
+            Ok::<_, Infallible>(answer(code))
+        });
+        let mut request = request("ReopenContainerLog");
+        for (name, value) in caller.headers() {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let answer = Counted::new(service).call(request).await.unwrap();
+        assert_eq!(trace::recorded::of(&caller).len(), 1, "its last byte was not fetched");
+        fetch(answer, 2).await;
+        let [part, call] = &trace::recorded::of(&caller)[..] else { panic!("two spans") };
+        assert_eq!((call.name, call.kind), ("runtime.v1.RuntimeService/ReopenContainerLog", Kind::Server));
+        assert_eq!((call.parent, call.failed), (Some(caller.span), true));
+        let code = ("rpc.grpc.status_code", Value::Number(13));
+        assert!(call.attributes.contains(&code), "{:?}", call.attributes);
+        assert_eq!((part.name, part.parent), ("a part", Some(call.context.span)));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use crate::id::PodId;
 use crate::linux::{cgroup, cgroup_names, file, mount, netns};
 use crate::sandbox::{end_task, gone_is_fine};
 use crate::spec;
-use crate::work::{Operation, Work};
+use crate::work::{About, Operation, Work};
 
 impl Fsck {
     /// Removes it, or says why not. Idempotent.
@@ -77,7 +77,7 @@ impl Fsck {
             record => record?,
         };
         // Nobody's: it is in no record.
-        let op = Work::default().begin(Operation::Recovery, tracing::Span::none());
+        let op = Work::default().begin(Operation::Recovery, &About::default());
         op.end(end_task(containerd, id, &op).await)?;
         if let Ok(spec) = serde_json::from_slice(&record.spec) {
             let (path, id) = (spec::cgroups_path_of(&spec), id.to_owned());

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use super::ImageError;
 use super::lease::Share;
+use crate::trace;
 
 /// How a flight ended: with the lease that holds its result.
 type Outcome = Result<Arc<Share>, Arc<ImageError>>;
@@ -86,7 +87,7 @@ impl<K: Eq + Hash + Clone, A: PartialEq + Clone> Flights<K, A> {
         }
         let (done, outcome) = watch::channel(None);
         let work = start();
-        let task = tokio::spawn(async move {
+        let task = trace::spawn(async move {
             let outcome = work.await.map_err(Arc::new);
             // Nobody listens when all who waited are gone.
             let _ = done.send(Some(outcome));

@@ -17,6 +17,7 @@ use super::ImageError;
 use crate::containerd::{Containerd, ContainerdError};
 use crate::error::chain;
 use crate::id::LeaseId;
+use crate::trace;
 
 /// Our leases' names begin with it: what a crash left is known by it.
 const PREFIX: &str = "cridge-image-";
@@ -69,7 +70,7 @@ impl Leases {
         let kept = Arc::new(AtomicBool::new(false));
         let share = Arc::new(Share { containerd: containerd.leased(&id), kept: kept.clone(), _alive });
         // Ready before the lease is there: whoever waits for that may go away meanwhile.
-        let ended = tokio::spawn({
+        let ended = trace::spawn({
             let (leases, containerd, id) = (self.clone(), containerd.clone(), id.clone());
             async move {
                 // Never sent to: it ends with the last share.

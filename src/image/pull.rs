@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{FuturesOrdered, StreamExt as _};
-use tracing::Instrument as _;
 
 use super::blob::{self, Role};
 use super::error::{Flaw, ImageError};
@@ -21,7 +20,7 @@ use super::{Image, Images};
 use crate::containerd::{ContainerdError, Descriptor};
 use crate::proto::cri;
 use crate::registry::{Manifest, Reference};
-use crate::work::{Operation, Unrecorded, step};
+use crate::work::{About, Operation, Unrecorded, step};
 
 const PULL: Operation = Operation::PullImage;
 
@@ -40,9 +39,8 @@ impl Images {
     ///
     /// A failed pull leaves nothing behind.
     pub async fn pull(&self, request: PullRequest<'_>) -> Result<Arc<Image>, ImageError> {
-        let counted = Unrecorded::begin(PULL);
-        let span = tracing::error_span!(parent: None, "op", op = PULL.name(), image = request.reference);
-        counted.end(self.pull_uncounted(request).instrument(span).await)
+        let about = About { image: Some(request.reference.to_owned()), ..Default::default() };
+        Unrecorded::begin(PULL, &about).run(self.pull_uncounted(request)).await
     }
 
     async fn pull_uncounted(&self, request: PullRequest<'_>) -> Result<Arc<Image>, ImageError> {

@@ -19,6 +19,7 @@ use crate::field::{self, FieldError};
 use crate::linux::file;
 use crate::proto::cri;
 use crate::sandbox::Sandbox;
+use crate::trace;
 use crate::work::{Op, Operation};
 
 /// In a pod's checkpoint (checkpointctl, lib/metadata.go).
@@ -67,7 +68,7 @@ pub async fn checkpoint(
     }
     must_be_empty(&output)?;
     let (containers, id) = (containers.clone(), sandbox.id.clone());
-    let work = tokio::spawn(async move {
+    let work = trace::spawn(async move {
         let op = sandbox.begin(Operation::CheckpointPod);
         let done = async {
             match fill(&containers, &sandbox, &chosen, &output, &patience, &op).await {

@@ -14,6 +14,7 @@ use crate::field::{self, FieldError};
 use crate::id::{ContainerId, PodId};
 use crate::proto::cri;
 use crate::sandbox::Handler;
+use crate::trace;
 
 /// Bytes of a pod's options.
 const MAX_OPTIONS: u64 = 1 << 20;
@@ -53,7 +54,7 @@ pub async fn restore(
         runtime_handler: request.runtime_handler.clone(),
     };
     let containers = containers.clone();
-    let work = tokio::spawn(async move {
+    let work = trace::spawn(async move {
         let id = containers.sandboxes().run_alone(run).await?;
         let made = create_all(&containers, &id, &request, &names, &checkpoint, &patience).await;
         let error = match made {

@@ -15,7 +15,7 @@ use crate::proto::cri;
 use crate::spec::{NodeFacts, UserNamespace};
 use crate::state::{Making, Names, PrefixIndex, PrefixMatch, SandboxMetadata, UpdatedResources};
 use crate::time::Timestamp;
-use crate::work::{Op, Operation, Work};
+use crate::work::{About, Op, Operation, Work};
 
 /// One sandbox. Its facts are replaced whole, so that a reader never sees half a change.
 #[derive(Debug)]
@@ -87,16 +87,10 @@ impl Sandbox {
         self.facts.borrow().clone()
     }
 
-    /// Begins an operation on it, whose lines in the log say so.
+    /// Begins an operation on it, whose lines in the log and spans say so.
     pub fn begin(&self, operation: Operation) -> Op {
-        let span = tracing::error_span!(
-            parent: None,
-            "op",
-            op = operation.name(),
-            pod = %self.name(),
-            pod_id = %self.id
-        );
-        self.work.begin(operation, span)
+        let (pod, pod_id) = (Some(self.name()), Some(self.id.to_string()));
+        self.work.begin(operation, &About { pod, pod_id, ..Default::default() })
     }
 
     /// `namespace/name`.

@@ -8,6 +8,7 @@ use crate::containerd::{ContainerdError, TypedBlob};
 use crate::proto::cri;
 use crate::spec;
 use crate::state::{UPDATED_RESOURCES_TYPE, UpdatedResources};
+use crate::trace;
 use crate::work::{Op, Operation};
 
 impl Sandboxes {
@@ -28,7 +29,7 @@ impl Sandboxes {
             }
         }
         let (sandboxes, id) = (self.clone(), sandbox.id.clone());
-        let work = tokio::spawn(async move {
+        let work = trace::spawn(async move {
             let op = sandbox.begin(Operation::UpdatePodSandboxResources);
             op.run(sandboxes.note_resources(&sandbox, request, &op)).await
         });

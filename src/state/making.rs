@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::names::{Names, Taken};
+use crate::trace;
 
 type Flights<Id, Request, Error> = Arc<Mutex<HashMap<String, Flight<Id, Request, Error>>>>;
 /// `None` while the work goes on.
@@ -116,7 +117,7 @@ where
         let (sender, outcome) = watch::channel(None);
         flights.insert(name.to_owned(), Flight { id: id.clone(), request, outcome: outcome.clone() });
         let mut landing = Landing { flights: self.flights.clone(), name: name.to_owned(), made: false };
-        tokio::spawn(async move {
+        trace::spawn(async move {
             let result = work.await.map_err(Arc::new);
             landing.made = result.is_ok();
             drop(landing);

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! operation.rs  what can be done, by the names of the CRI's calls
+//! about.rs      what it is done to, for the log and for traces
 //! record.rs     what goes on and what went before, bounded; and how it is told
-//! timing.rs     how long each operation and step takes, whatever object it is of
+//! timing.rs     how long each operation and step takes, whatever object it is of; and as spans of a trace
 //! points.rs     where tests have the daemon die or wait: debug builds only
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! as long as it lasts, also when its future is dropped. Invariant: whatever is begun ends in the record, and that never
 //! outgrows its bounds.
 
+mod about;
 mod operation;
 mod points;
 mod record;
@@ -20,10 +22,11 @@ mod timing;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tracing::Span;
-use tracing::instrument::{Instrument as _, Instrumented};
+use tracing::instrument::Instrument as _;
 
 use crate::meter::Raised;
+use crate::trace;
+pub use about::About;
 pub use operation::Operation;
 use record::{Moment, Record};
 pub use record::{OperationReport, StepReport};
@@ -49,7 +52,9 @@ struct Begun {
     shared: Arc<Shared>,
     operation: Operation,
     serial: u64,
-    span: Span,
+    /// For its lines in the log.
+    span: tracing::Span,
+    trace: trace::Span,
     _under_way: Raised<'static>,
 }
 
@@ -64,16 +69,16 @@ pub struct Turn<'a> {
 struct Step<'a> {
     op: &'a Op,
     serial: u64,
-    _timer: Timer,
+    timer: Timer,
 }
 
 impl Work {
-    /// Begins an operation: it is in the record from now on. `span` says what it is about, on each line that is logged
-    /// by it.
-    pub fn begin(&self, operation: Operation, span: Span) -> Op {
+    /// Begins an operation: it is in the record from now on.
+    pub fn begin(&self, operation: Operation, about: &About) -> Op {
         let serial = self.0.record().begin(operation, Moment::now());
         let _under_way = timing::begun(operation);
-        Op(Arc::new(Begun { shared: self.0.clone(), operation, serial, span, _under_way }))
+        let (span, trace) = timing::spans(operation, about);
+        Op(Arc::new(Begun { shared: self.0.clone(), operation, serial, span, trace, _under_way }))
     }
 
     /// Nobody has a turn until the guard goes.
@@ -110,8 +115,8 @@ impl Op {
     pub fn step<T>(&self, name: &'static str, work: impl Future<Output = T>) -> impl Future<Output = T> {
         let work = at_points(self.0.operation, name, work);
         async move {
-            let _step = self.enter(name);
-            work.await
+            let step = self.enter(name);
+            step.timer.within(work).await
         }
     }
 
@@ -135,8 +140,8 @@ impl Op {
     }
 
     /// Does `work` as a part of it, in another task for one.
-    pub fn within<W: Future>(&self, work: W) -> Instrumented<W> {
-        work.instrument(self.0.span.clone())
+    pub fn within<W: Future>(&self, work: W) -> impl Future<Output = W::Output> + use<W> {
+        trace::within(self.0.trace.context(), work).instrument(self.0.span.clone())
     }
 
     /// Notes how it ended, and hands that on.
@@ -149,11 +154,12 @@ impl Op {
     /// There was nothing to be done: nothing of it is kept.
     pub fn forget(&self) {
         self.0.shared.record().forget(self.0.serial);
+        self.0.trace.forget();
     }
 
     fn enter(&self, name: &'static str) -> Step<'_> {
         let serial = self.0.shared.record().enter(self.0.serial, name, Moment::now());
-        Step { op: self, serial, _timer: Timer::start(self.0.operation, name) }
+        Step { op: self, serial, timer: Timer::start(self.0.operation, name, self.0.trace.part(name)) }
     }
 }
 
@@ -165,6 +171,7 @@ impl Begun {
         if let Some(took) = took {
             timing::ended(self.operation, counted, took);
         }
+        timing::told(&self.trace, counted);
     }
 }
 
@@ -194,8 +201,8 @@ pub fn step<T>(
 ) -> impl Future<Output = T> {
     let work = at_points(operation, name, work);
     async move {
-        let _timer = Timer::start(operation, name);
-        work.await
+        let timer = Timer::start(operation, name, trace::Span::part_of_current(name));
+        timer.within(work).await
     }
 }
 
@@ -231,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn a_step_is_told_while_it_lasts() {
         let work = Work::default();
-        let op = work.begin(Operation::RunPodSandbox, Span::none());
+        let op = work.begin(Operation::RunPodSandbox, &About::default());
         let seen = op
             .step("attach the network", async {
                 let both = tokio::join!(
@@ -252,7 +259,7 @@ mod tests {
     async fn what_is_dropped_was_broken_off() {
         let work = Work::default();
         let stuck = async {
-            let op = work.begin(Operation::StartContainer, Span::none());
+            let op = work.begin(Operation::StartContainer, &About::default());
             op.step("create the task", std::future::pending::<()>()).await;
         };
         assert!(futures::future::poll_immediate(Box::pin(stuck)).await.is_none());
@@ -264,9 +271,9 @@ mod tests {
     #[tokio::test]
     async fn who_waits_says_for_what() {
         let work = Work::default();
-        let run = work.begin(Operation::RunPodSandbox, Span::none());
+        let run = work.begin(Operation::RunPodSandbox, &About::default());
         let turn = run.turn().await;
-        let stop = work.begin(Operation::StopPodSandbox, Span::none());
+        let stop = work.begin(Operation::StopPodSandbox, &About::default());
         let mut waiting = Box::pin(stop.turn());
         assert!(futures::future::poll_immediate(&mut waiting).await.is_none());
         run.step("attach the network", async {
@@ -293,8 +300,8 @@ mod tests {
     async fn only_one_has_the_turn() {
         let work = Work::default();
         let (first, second) = (
-            work.begin(Operation::StopContainer, Span::none()),
-            work.begin(Operation::RemoveContainer, Span::none()),
+            work.begin(Operation::StopContainer, &About::default()),
+            work.begin(Operation::RemoveContainer, &About::default()),
         );
         let turn = first.turn().await;
         assert!(futures::future::poll_immediate(Box::pin(second.turn())).await.is_none());
