@@ -1,4 +1,5 @@
-//! Generates the CRI's Rust types and service traits from `proto/`, and compiles the pause program.
+//! Generates the CRI's Rust types and service traits from `proto/`, OTLP's where traces are wanted, and compiles the pause
+//! program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +9,10 @@ fn main() -> std::io::Result<()> {
     let out_dir = std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts");
     pause(&Path::new(&out_dir).join("pause"))?;
     std::fs::write(Path::new(&out_dir).join("calls.rs"), calls(&declarations()?)?)?;
+    if std::env::var_os("CARGO_FEATURE_TRACES").is_some() {
+        tonic_prost_build::configure()
+            .compile_protos(&[PathBuf::from("proto/otlp/trace.proto")], &[PathBuf::from("proto")])?;
+    }
     with_stored_json(tonic_prost_build::configure())
         // A call that is not done yet answers Unimplemented by itself.
         .generate_default_stubs(true)

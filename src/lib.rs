@@ -23,6 +23,7 @@ pub mod meter;
 pub mod metrics;
 pub mod migrate;
 pub mod network;
+pub mod otlp;
 pub mod play;
 pub mod pod;
 pub mod proto;

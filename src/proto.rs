@@ -1,4 +1,4 @@
-//! The CRI's messages and service traits, generated from `proto/` by `build.rs`.
+//! The CRI's messages and service traits, generated from `proto/` by `build.rs`; and OTLP's, in builds with traces.
 //!
 //! Invariant: no credential is printable. The one message that carries any, `AuthConfig`,
 //! has its `Debug` here instead of a derived one, so every message around it is safe to log.
@@ -12,7 +12,14 @@ pub mod cri {
     tonic::include_proto!("runtime.v1");
 }
 
-/// The declarations in `proto/` as an encoded `google.protobuf.FileDescriptorSet`.
+/// What a collector of traces takes.
+#[cfg(feature = "traces")]
+#[allow(clippy::all, missing_docs, rustdoc::all)]
+pub mod otlp {
+    tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
+}
+
+/// The CRI's declarations as an encoded `google.protobuf.FileDescriptorSet`.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cri.pb"));
 
 /// The paths of all calls of all services, in order.

@@ -66,7 +66,7 @@ fn table(page: &mut String) {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::file::{Loaded, walk};
+    use super::super::file::{Loaded, NO_TRACES, walk};
     use super::super::model::Config;
     use super::*;
 
@@ -80,7 +80,9 @@ mod tests {
     #[test]
     fn every_key_is_documented_and_every_example_is_valid() {
         let uncommented = uncommented();
-        let (_, notes) = walk(&uncommented);
+        let (_, mut notes) = walk(&uncommented);
+        // That of a build without traces, which has the same page.
+        notes.mistakes.retain(|mistake| mistake.text != NO_TRACES);
         assert!(
             notes.mistakes.is_empty() && notes.unknown.is_empty(),
             "{:?} {:?}",

@@ -10,12 +10,16 @@ use super::error::{ConfigError, Mistake};
 use super::model::*;
 use super::section::{Notes, Section};
 use super::value::{
-    Read, absolute_path, by, containerd_name, duration, ip_address, log_level, metrics_address,
+    Read, absolute_path, by, collector, containerd_name, duration, ip_address, log_level, metrics_address,
     seccomp_profile, size, socket_path, some, text, truth, whole, word,
 };
 
 /// Read where no `--config` is given, if it is there.
 pub const DEFAULT_PATH: &str = "/etc/cridge/config.toml";
+
+/// What is said to whoever wants traces of a build that cannot tell them.
+pub(super) const NO_TRACES: &str =
+    "must be left out: this cridge was built without traces (cargo build --features traces has them)";
 
 /// A file's configuration, and what of the file means nothing.
 #[derive(Debug)]
@@ -97,6 +101,7 @@ fn whole_file(section: &mut Section<'_, '_>, into: &mut Config) {
     section.table("registry", registry, &mut into.registry);
     section.table("streaming", streaming, &mut into.streaming);
     section.table("metrics", metrics, &mut into.metrics);
+    section.table("traces", traces, &mut into.traces);
     section.table("log", log, &mut into.log);
     if into.root == into.state {
         section.refuse("state", "must be another folder than root: it is wiped at a reboot".into());
@@ -230,6 +235,15 @@ fn certificate_source(text: &str) -> Read<StreamingTls> {
 
 fn metrics(section: &mut Section<'_, '_>, into: &mut MetricsConfig) {
     section.key("listen", some(by(metrics_address)), &mut into.listen);
+}
+
+fn traces(section: &mut Section<'_, '_>, into: &mut TracesConfig) {
+    section.key("endpoint", some(by(collector)), &mut into.endpoint);
+    section.key("sampling_rate_per_million", whole(0..=1_000_000), &mut into.sampling_rate_per_million);
+    section.key("service_name", text, &mut into.service_name);
+    if !cfg!(feature = "traces") {
+        section.refuse("endpoint", NO_TRACES.into());
+    }
 }
 
 fn log(section: &mut Section<'_, '_>, into: &mut LogConfig) {
@@ -407,6 +421,10 @@ mod tests {
                 "metrics.listen = \"localhost:9464\"",
                 "1: metrics.listen: must be an IP address and a port, as in \"127.0.0.1:9464\", or unix:// and a socket's absolute path",
             ),
+            (
+                "traces.sampling_rate_per_million = 1000001",
+                "1: traces.sampling_rate_per_million: must be a whole number from 0 to 1000000",
+            ),
             ("metrics.listen = \"127.0.0.1:0\"", "1: metrics.listen: must name a port: 1 to 65535"),
             ("streaming.port = 65536", "1: streaming.port: must be a whole number from 0 to 65535"),
             (
@@ -417,6 +435,20 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(mistakes(text), [expected], "{text}");
         }
+    }
+
+    #[test]
+    fn a_collector_is_taken_where_it_can_be_told() {
+        let told = mistakes("[traces]\nendpoint = \"http://127.0.0.1:4317\"");
+        match cfg!(feature = "traces") {
+            true => assert!(told.is_empty(), "{told:?}"),
+            false => assert_eq!(told, [format!("2: traces.endpoint: {NO_TRACES}")]),
+        }
+        let told = mistakes("[traces]\nendpoint = \"127.0.0.1:4317\"");
+        let expected =
+            "2: traces.endpoint: must be \"http://\", a host and a port, as in \"http://127.0.0.1:4317\"";
+        assert!(told.contains(&expected.to_owned()), "{told:?}");
+        assert!(mistakes("[traces]\nsampling_rate_per_million = 7").is_empty());
     }
 
     #[test]

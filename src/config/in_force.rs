@@ -137,6 +137,9 @@ keys! {
         "registry.config_dirs": registry.config_dirs,
         "registry.headers": registry.headers,
         "metrics.listen": metrics.listen,
+        "traces.endpoint": traces.endpoint,
+        "traces.sampling_rate_per_million": traces.sampling_rate_per_million,
+        "traces.service_name": traces.service_name,
         "log.level": log.level,
     }
 }
@@ -208,6 +211,7 @@ mod tests {
             state = "/a/state"
             containerd = { socket = "/a/containerd", namespace = "a" }
             metrics.listen = "127.0.0.1:1"
+            traces = { sampling_rate_per_million = 7, service_name = "a" }
             log = { level = "debug", format = "json" }
             registry = { config_dirs = ["/a"], headers = { A = "b" } }
             [image]
@@ -255,7 +259,10 @@ mod tests {
             restore_from_images = true
             handlers.other = {}
         "#;
-        super::super::Loaded::parse(text).unwrap().config
+        let mut config = super::super::Loaded::parse(text).unwrap().config;
+        // Not every build takes one from a file.
+        config.traces.endpoint = Some("http://127.0.0.7:7".into());
+        config
     }
 
     #[test]

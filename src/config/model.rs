@@ -22,6 +22,7 @@ pub struct Config {
     pub registry: RegistryConfig,
     pub streaming: StreamingConfig,
     pub metrics: MetricsConfig,
+    pub traces: TracesConfig,
     pub log: LogConfig,
 }
 
@@ -191,6 +192,16 @@ impl fmt::Display for MetricsAddress {
     }
 }
 
+/// Who is told what each call took, and its parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracesConfig {
+    /// `http://HOST:PORT` of a collector; `None`: nobody.
+    pub endpoint: Option<String>,
+    /// Of a million calls that come without a trace, so many begin one.
+    pub sampling_rate_per_million: u32,
+    pub service_name: String,
+}
+
 /// The daemon's own log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
@@ -233,6 +244,7 @@ impl Default for Config {
                 tls: None,
             },
             metrics: MetricsConfig::default(),
+            traces: TracesConfig::default(),
             log: LogConfig { level: "info".into(), format: LogFormat::Auto },
         }
     }
@@ -331,6 +343,12 @@ impl Default for NetworkConfig {
             plugin_timeout: Duration::from_secs(90),
             setup_serially: false,
         }
+    }
+}
+
+impl Default for TracesConfig {
+    fn default() -> Self {
+        Self { endpoint: None, sampling_rate_per_million: 0, service_name: "cridge".into() }
     }
 }
 

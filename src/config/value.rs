@@ -1,7 +1,7 @@
 //! Readers of single values: each knows what it takes and says so, range included, when it gets something else.
 
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -179,6 +179,25 @@ pub(super) fn metrics_address(text: &str) -> Read<MetricsAddress> {
     }
 }
 
+/// Where a collector of traces takes OTLP over gRPC, without TLS as kubelets do.
+pub(super) fn collector(text: &str) -> Read<String> {
+    let parts = text.strip_prefix("http://").and_then(|rest| rest.trim_end_matches('/').rsplit_once(':'));
+    let is_host = |host: &str| {
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match address {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.bytes().all(name),
+        }
+    };
+    match parts {
+        Some((host, port)) if is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            Ok(format!("http://{host}:{port}"))
+        }
+        _ => Err("must be \"http://\", a host and a port, as in \"http://127.0.0.1:4317\"".into()),
+    }
+}
+
 /// A name that containerd takes for a namespace (its identifiers: letters and digits, joined by single `.`, `_`
 /// or `-`, at most 76).
 pub(super) fn containerd_name(text: &str) -> Read<String> {
@@ -243,6 +262,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_collector_is_a_host_and_a_port() {
+        for text in ["http://127.0.0.1:4317", "http://[::1]:4317", "http://otel-collector.monitoring:1"] {
+            assert_eq!(collector(text).as_deref(), Ok(text));
+            assert_eq!(collector(&format!("{text}/")).as_deref(), Ok(text));
+        }
+        for text in [
+            "127.0.0.1:4317",
+            "https://127.0.0.1:4317",
+            "http://127.0.0.1",
+            "http://127.0.0.1:0",
+            "http://:4317",
+            "http://::1:4317",
+            "http://[::1]",
+            "http://user:password@127.0.0.1:4317",
+            "http://127.0.0.1:4317/v1/traces",
+            "http://127.0.0.1:4317?a=b",
+        ] {
+            assert!(collector(text).is_err(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_printed_size_reads_back(bytes in any::<u64>(), shift in 0..40u32) {
@@ -253,6 +294,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in ".*") {
             let _ = (parse_size(&text), socket_path(&text), log_level(&text), containerd_name(&text));
+            let _ = collector(&text);
         }
     }
 }

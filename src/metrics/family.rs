@@ -112,6 +112,9 @@ families! {
     LOG_DROPPED: Counter "cridge_container_log_dropped_bytes_total" []
         "Bytes of containers' output that were lost because a log could not be written.";
 
+    SPANS: Counter "cridge_trace_spans_total" ["outcome"]
+        "Spans that were told of: sent, or lost because the collector did not take them.";
+
     TASKS: Gauge "cridge_tokio_tasks" []
         "Asynchronous tasks that are alive.";
     TASK_QUEUE: Gauge "cridge_tokio_queue_tasks" []

@@ -16,6 +16,7 @@ use crate::fsck::findings;
 use crate::image::{Images, progress};
 use crate::io;
 use crate::sandbox::SandboxState;
+use crate::trace;
 use crate::work::{self, Operation, Outcome};
 
 /// Whom it takes to ask, besides those who count for themselves. Cheap to clone.
@@ -52,6 +53,9 @@ impl Sources {
         page.single(&family::RESTART_PENDING, reloads.restart);
         page.single(&family::LOG_BYTES, io::WRITTEN_BYTES.value());
         page.single(&family::LOG_DROPPED, io::DROPPED_BYTES.value());
+        let mut samples = page.family(&family::SPANS);
+        samples.value(&["sent"], trace::SENT.value());
+        samples.value(&["lost"], trace::LOST.value());
         let runtime = Handle::current().metrics();
         page.single(&family::TASKS, runtime.num_alive_tasks());
         page.single(&family::TASK_QUEUE, runtime.global_queue_depth());

@@ -3,6 +3,7 @@
 //! Invariant: starting and stopping the daemon touches no pod.
 
 mod reload;
+mod traces;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -34,6 +35,7 @@ use crate::streaming::Streaming;
 use crate::{log, metrics};
 pub use reload::Source;
 use reload::{Exporter, Reload, Triggers};
+use traces::Traces;
 
 /// Largest message taken or sent, in bytes: the kubelet's own bound.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -76,6 +78,7 @@ pub async fn run(order: Order) -> Result<()> {
     let listener = listen(&config.listen).await?;
     let (streaming, streams) = Streaming::bind(&config.streaming).await?;
     let exporter = Exporter::start(config.metrics.listen.as_ref(), daemon.sources()).await?;
+    let traces = Traces::start(&config.traces)?;
     let stop = CancellationToken::new();
     let following = tokio::spawn(daemon.follow(stop.clone()));
     daemon.in_step().await;
@@ -93,13 +96,17 @@ pub async fn run(order: Order) -> Result<()> {
         registry: daemon.registry.clone(),
         level,
         exporter,
+        traces,
     };
     let reloading = tokio::spawn(reload.follow(stop.clone()));
     let served = daemon.serve(listener, streaming, stop.clone()).await;
     stop.cancel();
     watchdog.abort();
-    let _ = tokio::join!(following, streaming_served, reloading);
+    let (_, _, traces) = tokio::join!(following, streaming_served, reloading);
     daemon.leave(fd_store).await;
+    if let Ok(traces) = traces {
+        traces.end().await;
+    }
     let _ = std::fs::remove_file(&config.listen);
     served
 }

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::traces::Traces;
 use super::{cgroup_driver_of_node, notify};
 use crate::config::{
     Changes, Config, ConfigError, InForce, Loaded, MetricsAddress, Reloads, keep_what_needs_a_restart,
@@ -19,6 +20,7 @@ use crate::containerd::Containerd;
 use crate::error::chain;
 use crate::log::{self, LevelError};
 use crate::metrics::{self, MetricsError, Sources};
+use crate::otlp::OtlpError;
 use crate::registry::Registry;
 use crate::sandbox::{HandlerError, Handlers};
 
@@ -46,6 +48,7 @@ pub struct Reload {
     pub registry: Registry,
     pub level: log::Level,
     pub exporter: Exporter,
+    pub traces: Traces,
 }
 
 /// Why a configuration is not taken.
@@ -57,6 +60,8 @@ enum Refused {
     Handler(#[from] HandlerError),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    #[error(transparent)]
+    Traces(#[from] OtlpError),
     #[error(transparent)]
     Level(#[from] LevelError),
 }
@@ -108,11 +113,12 @@ enum Next {
 }
 
 impl Reload {
-    /// Follows signals and the file until `stop`.
-    pub async fn follow(mut self, stop: CancellationToken) {
+    /// Follows signals and the file until `stop`. What is left to be told of traces comes back.
+    pub async fn follow(mut self, stop: CancellationToken) -> Traces {
         while stop.run_until_cancelled(self.triggers.next()).await.is_some() {
             self.reload().await;
         }
+        self.traces
     }
 
     async fn reload(&mut self) {
@@ -144,11 +150,13 @@ impl Reload {
             handlers.learn_features(&self.containerd).await;
         }
         let next = self.exporter.prepare(new.metrics.listen.as_ref()).await?;
+        let traces = self.traces.prepare(&new.traces)?;
         self.level.set(&new.log.level)?;
         for mistake in &unknown {
             tracing::warn!("{mistake}");
         }
         self.exporter.switch(next);
+        self.traces.switch(traces);
         self.handlers.replace(handlers);
         self.registry.reconfigure(&new.registry);
         self.in_force.replace(new);

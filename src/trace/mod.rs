@@ -4,7 +4,7 @@
 //! context.rs  which span of which trace: W3C Trace Context
 //! span.rs     something being done, and what is told of it once it has ended
 //! current.rs  what a task is at, and what it hands on
-//! sink.rs     where ended spans go: a bounded queue, or nowhere
+//! sink.rs     where ended spans go: a bounded queue, or nowhere; recorded.rs, in tests
 //! ```
 //!
 //! Calls begin spans (`cri/calls.rs`), operations and their steps do (`work`), and containerd is told in which it is

@@ -50,6 +50,8 @@ mod stats;
 mod streaming;
 mod stuck;
 mod switch;
+#[cfg(feature = "traces")]
+mod traces;
 mod trust;
 mod update;
 mod users;
@@ -123,6 +125,8 @@ fn main() -> ExitCode {
         stuck::cases(),
         show::cases(),
         metrics::cases(),
+        #[cfg(feature = "traces")]
+        traces::cases(),
         reload::cases(),
         switch::cases(),
         crictl::cases(),

@@ -37,7 +37,7 @@ fn change(node: &Node, change: impl FnOnce(&mut String)) -> String {
     before
 }
 
-fn hang_up(node: &Node) {
+pub fn hang_up(node: &Node) {
     let pid = node.server_pid().and_then(|pid| Pid::from_raw(pid as i32)).expect("a server that runs");
     kill_process(pid, Signal::HUP).unwrap();
 }
