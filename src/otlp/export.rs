@@ -209,8 +209,7 @@ mod tests {
     use super::*;
     use crate::proto::otlp;
     use crate::proto::otlp::trace_service_server::{TraceService, TraceServiceServer};
-    use crate::time::Timestamp;
-    use crate::trace::{Context, Kind};
+    use crate::trace::recorded::ended;
 
     /// A collector that refuses, as it is told to, before it takes anything.
     #[derive(Clone, Default)]
@@ -249,19 +248,6 @@ mod tests {
 
         fn taken(&self) -> Vec<usize> {
             self.taken.lock().unwrap().clone()
-        }
-    }
-
-    fn ended() -> Ended {
-        Ended {
-            name: "a",
-            kind: Kind::Internal,
-            context: Context::root(true),
-            parent: None,
-            began: Timestamp::now(),
-            took: Duration::ZERO,
-            attributes: Vec::new(),
-            failed: false,
         }
     }
 

@@ -1,10 +1,12 @@
 //! What is told in tests: all of a process share the one sink, and each looks for the trace of its own caller.
 
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::{Context, Ended, Sink, tell};
+use super::{Context, Ended, Kind, Sink, tell};
+use crate::time::Timestamp;
 
 static TOLD: LazyLock<Mutex<(mpsc::Receiver<Ended>, Vec<Ended>)>> = LazyLock::new(|| {
     let (queue, told) = mpsc::channel(1 << 16);
@@ -26,4 +28,18 @@ pub fn of(caller: &Context) -> Vec<Ended> {
         all.push(ended);
     }
     all.iter().filter(|ended| ended.context.trace == caller.trace).cloned().collect()
+}
+
+/// Something that was done, of which there is nothing to tell.
+pub fn ended() -> Ended {
+    Ended {
+        name: "a",
+        kind: Kind::Internal,
+        context: Context::root(true),
+        parent: None,
+        began: Timestamp::now(),
+        took: Duration::ZERO,
+        attributes: Vec::new(),
+        failed: false,
+    }
 }

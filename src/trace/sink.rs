@@ -53,26 +53,14 @@ impl Sink {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::super::{Context, Kind};
+    use super::super::recorded;
     use super::*;
-    use crate::time::Timestamp;
 
     #[test]
     fn who_finds_no_room_does_not_wait() {
         let (queue, mut told) = mpsc::channel(1);
         let sink = Sink { queue, sampled_per_million: 0 };
-        let ended = Ended {
-            name: "a",
-            kind: Kind::Internal,
-            context: Context::root(true),
-            parent: None,
-            began: Timestamp::now(),
-            took: Duration::ZERO,
-            attributes: Vec::new(),
-            failed: false,
-        };
+        let ended = recorded::ended();
         let lost = LOST.value();
         sink.take(ended.clone());
         sink.take(ended.clone());
