@@ -70,6 +70,17 @@ impl Files<'_> {
         parse::pressure(&self.text("", file)?)
     }
 
+    /// Whether that controller counts here.
+    fn counts(&self, controller: &str) -> bool {
+        match self.0 {
+            CgroupFolders::Legacy(_) => self.0.of(controller).is_some(),
+            CgroupFolders::Unified(_) => {
+                let there = self.text("", "cgroup.controllers").unwrap_or_default();
+                there.split_whitespace().any(|name| name == controller)
+            }
+        }
+    }
+
     /// Whether it is whole: v1 takes a cgroup's folders away one by one.
     pub fn is_there(&self) -> bool {
         match self.0 {
@@ -110,7 +121,10 @@ pub fn usage(folders: &CgroupFolders) -> Option<Usage> {
             }
         }
     };
-    files.is_there().then_some(usage)
+    // A controller's files go before the folder does.
+    let is_half =
+        usage.cpu_ns.is_none() && files.counts("cpuacct") || usage.memory.is_none() && files.counts("memory");
+    (files.is_there() && !is_half).then_some(usage)
 }
 
 fn legacy_memory(files: &Files) -> (Option<Memory>, Option<Swap>) {

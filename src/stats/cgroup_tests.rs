@@ -287,8 +287,26 @@ fn nothing_is_made_up_of_empty_files() {
                 fs::remove_file(entry.path()).unwrap();
             }
         }
-        let read = usage(&fake.folders).unwrap();
-        assert_eq!((read.cpu_ns, read.memory, read.swap), (None, None, None));
+        // A controller that has no files any more is on its way out, and the cgroup with it.
+        if let Some(read) = usage(&fake.folders) {
+            assert!(matches!(fake.folders, CgroupFolders::Unified(_)));
+            assert_eq!((read.cpu_ns, read.memory, read.swap), (None, None, None));
+        }
         assert_eq!(detail::detail(&fake.folders), detail::Detail::default());
+    }
+}
+
+#[test]
+fn one_that_is_half_gone_is_gone() {
+    let unified = Fake::unified();
+    unified.write("memory", "cgroup.controllers", "cpu memory pids\n");
+    for (fake, controller, gone) in [
+        (Fake::legacy(), "memory", "memory.stat"),
+        (Fake::legacy(), "cpuacct", "cpuacct.usage"),
+        (unified, "memory", "memory.current"),
+    ] {
+        assert!(usage(&fake.folders).is_some());
+        fake.remove(controller, gone);
+        assert_eq!(usage(&fake.folders), None, "{gone}");
     }
 }
