@@ -95,8 +95,7 @@ async fn a_pod_goes_on_and_comes_back(t: Test) {
         let now = count(container);
         counts_beyond(container, now + 3).await;
     }
-    let mut names = names_in(&output);
-    names.sort();
+    let names = names_in(&output);
     assert_eq!(names, [PathBuf::from("containers"), PathBuf::from("pod.options")]);
     pod.stop().await;
     pod.remove().await;

@@ -45,6 +45,7 @@ pub const TYPISTS: &[(Which, Typist)] = &[
     (Is("hack/test"), Test(".ci/run", "hack/test")),
     (Is("hack/deb /tmp"), Test("hack/test", "hack/deb --debug")),
     (Is("cargo build --release"), Test("hack/deb", "--profile \"$profile\"")),
+    (Is("cargo build --features traces"), Test("hack/test", "--features traces")),
     (Begins("docker "), Nobody("a docker, and a registry to have others' images of")),
     (Begins("kind "), Nobody("a docker, and a node image of kind's")),
     (Begins("kubeadm "), Nobody("a kubeadm among what hack/lab gets")),

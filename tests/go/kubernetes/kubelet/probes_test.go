@@ -37,7 +37,7 @@ containers:
 `)
 	p.ready()
 	// Once it is there, whatever runs in the container may be killed with it: this command has ended by then.
-	p.run("app", "sh", "-c", "{ sleep 1; touch /tmp/dead; } >/dev/null 2>&1 &")
+	p.run("app", "sh", "-c", "{ sleep 3; touch /tmp/dead; } >/dev/null 2>&1 &")
 	// What it wrote has gone with it, and so it lives.
 	pod := p.until("it has come again", restarted("app", 1))
 	if last := container(pod, "app").LastTerminationState.Terminated; last == nil || last.ExitCode != 0 {
