@@ -108,6 +108,24 @@ impl Scene {
         t_pods_work(&self.t, &self.node).await;
     }
 
+    /// A slow node's cridge serves before it knows what there is, and says so: nobody is told that something is not there.
+    async fn is_known(&self) {
+        let runtime = self.node.runtime();
+        until("what there is is known", || async {
+            match runtime.clone().list_containers(cri::ListContainersRequest::default()).await {
+                Ok(listed) => {
+                    assert_eq!(listed.into_inner().containers.len(), 4);
+                    Some(())
+                }
+                Err(status) => {
+                    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                    None
+                }
+            }
+        })
+        .await;
+    }
+
     async fn before(&self) -> Vec<cri::ContainerStatus> {
         vec![self.created.status().await, self.counting.status().await, self.exited.status().await]
     }
@@ -131,6 +149,7 @@ async fn all_outlives_the_end_of_cridge(t: Test) {
     assert!(scene.node.end(Signal::TERM).await.success());
     scene.end_one().await;
     scene.node.start().await;
+    scene.is_known().await;
     scene.check(&before).await;
     // Exactly once, over a restart in peace.
     let numbers = scene.numbers();
@@ -143,6 +162,7 @@ async fn all_outlives_the_death_of_cridge(t: Test) {
     scene.node.end(Signal::KILL).await;
     scene.end_one().await;
     scene.node.start().await;
+    scene.is_known().await;
     scene.check(&before).await;
     // Nothing is lost; what was written and not yet consumed may come twice.
     let mut numbers = scene.numbers();
