@@ -3,6 +3,7 @@
 //! run once more. So a mark on disk is there before the task is started.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::error::blocking;
 use super::{Container, ContainerError, ContainerState, Containers};
@@ -15,14 +16,14 @@ const MARK: &str = "begun";
 
 impl Containers {
     pub(super) async fn mark_begun(&self, container: &Container) -> Result<(), ContainerError> {
-        let mark = self.root_dir(&container.id).join(MARK);
+        let mark = self.mark_of(&container.id);
         let make = move || fs::write(&mark, "").map_err(ContainerError::file("make", &mark));
         blocking(&container.id, make).await
     }
 
     /// Whether a start of it was begun, whatever came of that. Blocks.
     pub fn was_begun(&self, id: &ContainerId) -> bool {
-        self.root_dir(id).join(MARK).exists()
+        self.mark_of(id).exists()
     }
 
     /// Nothing has come of a start that was begun, and nothing will: it may be started.
@@ -33,12 +34,16 @@ impl Containers {
             if !matches!(container.facts().state, ContainerState::Begun { .. }) {
                 return Ok(());
             }
-            let mark = self.root_dir(&container.id).join(MARK);
+            let mark = self.mark_of(&container.id);
             let remove = move || file::remove(&mark).map_err(ContainerError::file("remove", &mark));
             op.step("note that it was not started", blocking(&container.id, remove)).await?;
             self.becomes(container, ContainerState::Created);
             Ok(())
         };
         op.run(unmarked).await
+    }
+
+    fn mark_of(&self, id: &ContainerId) -> PathBuf {
+        self.root_dir(id).join(MARK)
     }
 }

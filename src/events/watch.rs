@@ -88,12 +88,13 @@ pub async fn watch(followers: Followers, link: watch::Sender<Link>, stop: Cancel
         if *link.borrow() == Link::Up {
             since = Instant::now();
         }
+        let why = chain(&lost);
         let down = match &*link.borrow() {
-            Link::Starting(_) => Link::Starting(Some(chain(&lost))),
-            Link::Comparing | Link::Up | Link::Down(_) => Link::Down(chain(&lost)),
+            Link::Starting(_) => Link::Starting(Some(why.clone())),
+            Link::Comparing | Link::Up | Link::Down(_) => Link::Down(why.clone()),
         };
         if link.send_replace(down.clone()) != down {
-            tracing::warn!("{}; trying until it succeeds", chain(&lost));
+            tracing::warn!("{why}; trying until it succeeds");
         }
         let pause = (since.elapsed() / PATIENCE).clamp(RETRY.0, RETRY.1);
         tokio::select! {
