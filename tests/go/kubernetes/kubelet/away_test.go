@@ -2,12 +2,8 @@ package kubelet
 
 import (
 	"regexp"
-	"slices"
-	"strings"
 	"testing"
 	"time"
-
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"cridge/tests/kubernetes/node"
 )
@@ -19,18 +15,8 @@ const absence = time.Minute
 // ready as they were. hack/soak runs it.
 func TestAway(t *testing.T) {
 	n := node.ForTest(t)
-	k, err := n.NewKubelet(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	connection, err := n.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{n, k, cri.NewRuntimeServiceClient(connection), cri.NewImageServiceClient(connection)}
-	if err := k.Start("away"); err != nil {
-		t.Fatal(err)
-	}
+	w := newWorld(t, n, settings)
+	w.begin(t, "away")
 	house := w.household(t, "house")
 	visits := house.visit()
 	if err := n.StopCridge(); err != nil {
@@ -44,15 +30,8 @@ func TestAway(t *testing.T) {
 	visits.end(t)
 	house.remove()
 	house.eventually("all pods are collected", n.Collected)
-	if err := k.Stop(); err != nil {
-		t.Error(err)
-	}
-	if complaints := k.Complaints(ofAbsence...); len(complaints) > 0 {
-		t.Errorf("errors of the runtime in the kubelet's log:\n%s", strings.Join(slices.Compact(complaints), "\n"))
-	}
-	for _, leak := range n.Leaks() {
-		t.Error(leak)
-	}
+	w.end(t, ofAbsence...)
+	w.nothingIsLeft(t)
 }
 
 // ofAbsence are errors that say no more than that nobody answers. None tells of a call that was broken off: cridge

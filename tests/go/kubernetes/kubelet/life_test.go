@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+
+	"cridge/tests/kubernetes/node"
 )
 
 // A crashing container comes again, after a pause, with what it said last.
@@ -162,7 +164,7 @@ containers:
 	p := s.pod(strings.Replace(spec, "NUMBER", "1", 1))
 	before := p.ready()
 	p.write(strings.Replace(spec, "NUMBER", "2", 1))
-	after := p.until("the changed pod is ready", func(pod *v1.Pod) bool { return pod.UID != before.UID && isReady(pod) })
+	after := p.until("the changed pod is ready", func(pod *v1.Pod) bool { return pod.UID != before.UID && node.IsReady(pod) })
 	s.tells("told", "1", "2")
 	if container(after, "app").RestartCount != 0 {
 		s.Error("the changed pod's container has restarted")

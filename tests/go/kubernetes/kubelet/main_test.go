@@ -3,11 +3,7 @@ package kubelet
 
 import (
 	"regexp"
-	"slices"
-	"strings"
 	"testing"
-
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"cridge/tests/kubernetes/node"
 )
@@ -36,59 +32,25 @@ var provoked = []node.Expected{
 
 // TestKubelet is one node's day: everything on a new kubelet, then what may differ on one that was restarted.
 func TestKubelet(t *testing.T) {
-	n := node.ForTest(t)
-	k, err := n.NewKubelet(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := func(log string) {
-		t.Helper()
-		if err := k.Start(log); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// end stops the kubelet, and asks what it has said of its runtime.
-	end := func() {
-		t.Helper()
-		if err := k.Stop(); err != nil {
-			t.Error(err)
-		}
-		if complaints := k.Complaints(provoked...); len(complaints) > 0 {
-			t.Errorf("errors of the runtime in the kubelet's log:\n%s", strings.Join(slices.Compact(complaints), "\n"))
-		}
-	}
+	w := newWorld(t, node.ForTest(t), settings)
 
-	connection, err := n.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{n, k, cri.NewRuntimeServiceClient(connection), cri.NewImageServiceClient(connection)}
-
-	run("first")
+	w.begin(t, "first")
 	lasting := w.lasting(t)
 	w.play(t, "fresh", scenarios)
-	end()
+	w.end(t, provoked...)
 
-	if err := k.Set(evented); err != nil {
-		t.Fatal(err)
-	}
-	run("evented")
+	w.set(t, evented)
+	w.begin(t, "evented")
 	t.Run("restarted", func(t *testing.T) { lasting.goesOn(t) })
 	w.play(t, "evented", ofEvents)
 	t.Run("events", func(t *testing.T) { eventsCame(w.scenario(t)) })
-	end()
+	w.end(t, provoked...)
 
-	if err := k.Set(fullDisk); err != nil {
-		t.Fatal(err)
-	}
-	run("full")
+	w.set(t, fullDisk)
+	w.begin(t, "full")
 	t.Run("image GC", func(t *testing.T) { imagesGo(w.scenario(t)) })
 	lasting.remove()
-	t.Run("collected", func(t *testing.T) { w.scenario(t).eventually("all pods are collected", n.Collected) })
-	end()
-	t.Run("nothing is left", func(t *testing.T) {
-		for _, leak := range n.Leaks() {
-			t.Error(leak)
-		}
-	})
+	t.Run("collected", func(t *testing.T) { w.scenario(t).eventually("all pods are collected", w.node.Collected) })
+	w.end(t, provoked...)
+	t.Run("nothing is left", w.nothingIsLeft)
 }

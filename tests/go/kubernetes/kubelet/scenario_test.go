@@ -11,7 +11,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"sigs.k8s.io/yaml"
 
 	"cridge/tests/kubernetes/node"
@@ -75,14 +74,6 @@ var ofEvents = []named{
 	{"sidecars", sidecars},
 	{"grace", grace},
 	{"liveness", liveness},
-}
-
-// The world is what all scenarios share.
-type world struct {
-	node    *node.Node
-	kubelet *node.Kubelet
-	runtime cri.RuntimeServiceClient
-	images  cri.ImageServiceClient
 }
 
 // A scenario has a name, a folder on the node, and pods that are removed in the end.
@@ -219,16 +210,7 @@ func (p *pod) until(what string, is func(*v1.Pod) bool) *v1.Pod {
 
 func (p *pod) ready() *v1.Pod {
 	p.Helper()
-	return p.until("the pod is ready", isReady)
-}
-
-func isReady(pod *v1.Pod) bool {
-	for _, condition := range pod.Status.Conditions {
-		if condition.Type == v1.PodReady {
-			return condition.Status == v1.ConditionTrue
-		}
-	}
-	return false
+	return p.until("the pod is ready", node.IsReady)
 }
 
 // container is the status of one, which may have none yet.

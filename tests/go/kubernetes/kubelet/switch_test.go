@@ -3,14 +3,12 @@ package kubelet
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"cridge/tests/kubernetes/node"
 )
@@ -19,47 +17,19 @@ import (
 // kubelet is restarted once, with its new endpoint; pods notice nothing.
 func TestSwitch(t *testing.T) {
 	n := node.InPlaceForTest(t)
-	k, err := n.NewKubelet(settings)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := k.Set(switched); err != nil {
-		t.Fatal(err)
-	}
-	w := &world{node: n, kubelet: k}
-	begin := func(log string) {
-		t.Helper()
-		connection, err := n.Connect()
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.runtime, w.images = cri.NewRuntimeServiceClient(connection), cri.NewImageServiceClient(connection)
-		if err := k.Start(log); err != nil {
-			t.Fatal(err)
-		}
-	}
-	end := func(expected ...node.Expected) {
-		t.Helper()
-		if err := k.Stop(); err != nil {
-			t.Error(err)
-		}
-		if complaints := k.Complaints(expected...); len(complaints) > 0 {
-			t.Errorf("errors of the runtime in the kubelet's log:\n%s", strings.Join(slices.Compact(complaints), "\n"))
-		}
-	}
+	w := newWorld(t, n, settings)
+	w.set(t, switched)
 	handOver := func(log string, expected ...node.Expected) {
 		t.Helper()
-		end(expected...)
+		w.end(t, expected...)
 		if err := n.HandOver(); err != nil {
 			t.Fatal(err)
 		}
-		if err := k.Set("containerRuntimeEndpoint: unix://" + n.Socket); err != nil {
-			t.Fatal(err)
-		}
-		begin(log)
+		w.set(t, "containerRuntimeEndpoint: unix://"+n.Socket)
+		w.begin(t, log)
 	}
 
-	begin("first")
+	w.begin(t, "first")
 	theirs := w.household(t, "theirs")
 	theirs.age()
 	visits := theirs.visit()
@@ -76,10 +46,8 @@ func TestSwitch(t *testing.T) {
 	ours.isAsBefore()
 	ours.remove()
 	w.scenario(t).eventually("all pods are collected", n.Collected)
-	end()
-	for _, leak := range n.Leaks() {
-		t.Error(leak)
-	}
+	w.end(t)
+	w.nothingIsLeft(t)
 }
 
 // switched are settings that the plugin of every release can follow.
@@ -264,7 +232,7 @@ func (h *household) readiness() string {
 	switch {
 	case err != nil:
 		return away
-	case isReady(pod):
+	case node.IsReady(pod):
 		return ready
 	default:
 		return unready

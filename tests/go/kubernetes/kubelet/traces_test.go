@@ -15,7 +15,6 @@ import (
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
-	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"cridge/tests/kubernetes/node"
 )
@@ -30,27 +29,15 @@ func TestTraces(t *testing.T) {
 	if err := tellTraces(n, address); err != nil {
 		t.Fatal(err)
 	}
-	k, err := n.NewKubelet(settings + fmt.Sprintf("tracing: {endpoint: %q, samplingRatePerMillion: 1000000}\n", address))
-	if err != nil {
-		t.Fatal(err)
-	}
-	connection, err := n.Connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{n, k, cri.NewRuntimeServiceClient(connection), cri.NewImageServiceClient(connection)}
-	if err := k.Start("traces"); err != nil {
-		t.Fatal(err)
-	}
+	w := newWorld(t, n, settings+fmt.Sprintf("tracing: {endpoint: %q, samplingRatePerMillion: 1000000}\n", address))
+	w.begin(t, "traces")
 	t.Run("traced", func(t *testing.T) {
 		s := w.scenario(t)
 		p := s.pod(`containers: [{name: app}]`)
 		p.ready()
 		s.eventually("its start is told from end to end", func() error { return c.startOf(p.name) })
 	})
-	if err := k.Stop(); err != nil {
-		t.Error(err)
-	}
+	w.end(t)
 }
 
 // tellTraces has cridge tell its traces there.

@@ -178,3 +178,13 @@ func (k *Kubelet) Pods() ([]v1.Pod, error) {
 func (k *Kubelet) Manifest(name string) string {
 	return filepath.Join(k.node.Dir, "manifests", name+".yaml")
 }
+
+// IsReady is what a pod's status says.
+func IsReady(pod *v1.Pod) bool {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == v1.PodReady {
+			return condition.Status == v1.ConditionTrue
+		}
+	}
+	return false
+}
