@@ -234,11 +234,7 @@ func (r *release) installed(what, version string) []node.Asked {
 			r.Errorf("%s would start %q", m.Name, enabled)
 		}
 		r.ok(r.asks(m, "/run/cridge/cridge.sock"))
-		object, err := r.CoreV1().Nodes().Get(context.Background(), m.Name, metav1.GetOptions{})
-		r.ok(err)
-		if socket := object.Annotations["kubeadm.alpha.kubernetes.io/cri-socket"]; socket != "unix:///run/cridge/cridge.sock" {
-			r.Errorf("kubeadm would take %q for the socket of %s", socket, m.Name)
-		}
+		r.annotated(m.Name)
 	}
 	return r.oneByOne()
 }
@@ -255,11 +251,17 @@ func (r *release) asks(m *node.Member, socket string) error {
 	return nil
 }
 
+// askedSince is what the nodes were asked for since this was last called.
+func (r *release) askedSince() []node.Asked {
+	asked := r.fleet.Asked()[r.known:]
+	r.known += len(asked)
+	return asked
+}
+
 // oneByOne complains if a node was changed before another was done. What was asked since it was last called is returned.
 func (r *release) oneByOne() []node.Asked {
 	r.Helper()
-	asked := r.fleet.Asked()[r.known:]
-	r.known += len(asked)
+	asked := r.askedSince()
 	var turns []string
 	for _, one := range asked {
 		turns = append(turns, one.Node)
@@ -282,16 +284,12 @@ func (r *release) staysSwitched() {
 	r.ok(err)
 	r.until("a new pod", func() error {
 		again := r.podOn(m)
-		for _, condition := range again.Status.Conditions {
-			if condition.Type == v1.PodReady && condition.Status == v1.ConditionTrue && again.UID != pod.UID {
-				return nil
-			}
+		if !node.IsReady(again) || again.UID == pod.UID {
+			return fmt.Errorf("there is %q, after %q", again.Name, pod.Name)
 		}
-		return fmt.Errorf("there is %q, after %q", again.Name, pod.Name)
+		return nil
 	})
-	asked := r.fleet.Asked()[r.known:]
-	r.known += len(asked)
-	for _, one := range asked {
+	for _, one := range r.askedSince() {
 		if one.Verb != "daemon-reload" {
 			r.Errorf("a drain, or a pod's end, asks %s for %q", one.Node, one.Verb)
 		}

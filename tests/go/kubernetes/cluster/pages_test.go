@@ -37,11 +37,7 @@ func pages(c *cluster) {
 		c.typed(one, command)
 	}
 	*c.line = append(*c.line, fmt.Sprintf("%d commands", len(commands)))
-	found, err := c.CoreV1().Nodes().Get(context.Background(), one, metav1.GetOptions{})
-	c.ok(err)
-	if socket := found.Annotations["kubeadm.alpha.kubernetes.io/cri-socket"]; socket != "unix:///run/cridge/cridge.sock" {
-		c.Errorf("the annotation of %s is %q", one, socket)
-	}
+	c.annotated(one)
 	const chart = "cridge"
 	c.ok(c.CoreV1().Namespaces().Delete(context.Background(), chart, metav1.DeleteOptions{}))
 	c.until("gone", func() error {
@@ -51,6 +47,16 @@ func pages(c *cluster) {
 		}
 		return fmt.Errorf("the namespace is there: %v", err)
 	})
+}
+
+// annotated is a node of which kubeadm is told that cridge serves it.
+func (c *cluster) annotated(name string) {
+	c.Helper()
+	found, err := c.CoreV1().Nodes().Get(context.Background(), name, metav1.GetOptions{})
+	c.ok(err)
+	if socket := found.Annotations["kubeadm.alpha.kubernetes.io/cri-socket"]; socket != "unix:///run/cridge/cridge.sock" {
+		c.Errorf("kubeadm would take %q for the socket of %s", socket, name)
+	}
 }
 
 // typed runs a command in the clone, as somebody on that node would.

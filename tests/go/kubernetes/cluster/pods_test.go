@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
+
+	"cridge/tests/kubernetes/node"
 )
 
 // pod makes a pod, and waits until it is ready.
@@ -27,12 +29,10 @@ func (c *cluster) pod(text string) *v1.Pod {
 		if err != nil {
 			return err
 		}
-		for _, condition := range pod.Status.Conditions {
-			if condition.Type == v1.PodReady && condition.Status == v1.ConditionTrue {
-				return nil
-			}
+		if !node.IsReady(pod) {
+			return fmt.Errorf("its status is %+v", pod.Status)
 		}
-		return fmt.Errorf("its status is %+v", pod.Status)
+		return nil
 	})
 	return pod
 }
