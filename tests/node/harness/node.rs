@@ -146,6 +146,11 @@ impl Node {
         }
     }
 
+    /// Whether the CRI is served now by the one, now by the other.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.shared
+    }
+
     /// Who serves the CRI now.
     pub fn serves(&self) -> Server {
         *self.serves.lock().unwrap()

@@ -43,6 +43,7 @@ impl PodBuilder {
             log_directory,
             labels: [("pod".to_owned(), name), ("test".to_owned(), test.name().to_owned())].into(),
             linux: Some(cri::LinuxPodSandboxConfig {
+                cgroup_parent: test.parent_on(&node),
                 security_context: Some(cri::LinuxSandboxSecurityContext {
                     namespace_options: Some(cri::NamespaceOption {
                         // What the kubelet asks for unless the pod shares its processes.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -13,6 +13,7 @@ use k8s_cri::v1 as cri;
 use libtest_mimic::{Failed, Trial};
 use tokio::sync::OnceCell;
 
+use super::cgroups::{self, Parent};
 use super::leaks::{self, Made};
 use super::pod::PodBuilder;
 use super::wait::patience;
@@ -97,6 +98,7 @@ struct Inner {
     names: AtomicUsize,
     made: Mutex<BTreeMap<String, Made>>,
     own: Mutex<Vec<Arc<Node>>>,
+    parent: OnceLock<Parent>,
 }
 
 /// The trials of one release, and what to ask when they have ended.
@@ -149,6 +151,7 @@ async fn carry_out(case: Case, release: Arc<Release>) -> Result<(), Failed> {
         names: AtomicUsize::new(0),
         made: Mutex::default(),
         own: Mutex::default(),
+        parent: OnceLock::new(),
     };
     let test = Test(Arc::new(inner));
     let body = AssertUnwindSafe((case.run)(test.clone())).catch_unwind();
@@ -228,6 +231,15 @@ impl Test {
         node
     }
 
+    /// The cgroup above those of its pods on a node, where one is a must: the plugin takes no pod without where systemd
+    /// makes the cgroups.
+    pub(super) fn parent_on(&self, node: &Node) -> String {
+        if !(node.takes_turns() && cgroups::by_systemd()) {
+            return String::new();
+        }
+        self.0.parent.get_or_init(|| Parent::new(self)).name.clone()
+    }
+
     /// Notes what will have to be gone in the end.
     pub(super) async fn made(&self, node: &Arc<Node>, id: &str) {
         let made = Made::new(node.clone(), id).await;
@@ -258,6 +270,7 @@ impl Test {
             }
             failures.extend(finish(node).await);
         }
+        self.0.parent.get().inspect(|parent| parent.remove());
         if let Err(error) = std::fs::remove_dir_all(&self.0.folder) {
             failures.push(format!("the test's folder cannot be removed: {error}"));
         }
