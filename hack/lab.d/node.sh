@@ -61,7 +61,7 @@ containerd_up() {
     esac
     daemon "$dir/containerd" env PATH="$path" \
         "$CACHE/containerd/$release/bin/containerd" --config "$config"
-    settle 30 answers "$dir" "$release" "$cri" ||
+    settle 120 answers "$dir" "$release" "$cri" ||
         { tail -n 10 "$dir/containerd.log" >&2; die "containerd $version did not start; see $dir/containerd.log"; }
     echo "$version"
 }
@@ -80,6 +80,9 @@ address = "$1/containerd.sock"
 [ttrpc]
 address = "$1/containerd.sock.ttrpc"
 TOML
+    # Where each instruction is emulated, shims answer later than a containerd that starts waits for them; it would end
+    # what is in them.
+    if grep -q 'QEMU TCG' /proc/cpuinfo; then printf '[timeouts]\n"io.containerd.timeout.shim.load" = "1m"\n'; fi
 }
 config_v2() {
     local dir=$1 cri=$2 disabled='"io.containerd.internal.v1.opt"'

@@ -20,17 +20,14 @@ impl RuntimeService {
 
     /// RuntimeReady: whether containerd answers and everything is in step with it.
     fn runtime_condition(&self) -> cri::RuntimeCondition {
-        let (status, reason, message) = match &*self.link.borrow() {
-            Link::Up => (true, "", String::new()),
-            Link::Starting(None) => {
-                (false, "ContainerdNotReached", "containerd has not been reached yet".to_owned())
-            }
-            Link::Comparing => {
-                (false, "NotInStep", "what there is is being held against containerd's tasks".to_owned())
-            }
-            Link::Starting(Some(error)) | Link::Down(error) => (false, "ContainerdAway", error.clone()),
+        let link = self.link.borrow();
+        let reason = match &*link {
+            Link::Up => return condition("RuntimeReady", true, "", String::new()),
+            Link::Starting(None) => "ContainerdNotReached",
+            Link::Comparing => "NotInStep",
+            Link::Starting(Some(_)) | Link::Down(_) => "ContainerdAway",
         };
-        condition("RuntimeReady", status, reason, message)
+        condition("RuntimeReady", false, reason, link.to_string())
     }
 
     async fn network_condition(&self) -> cri::RuntimeCondition {

@@ -36,15 +36,13 @@ impl<S> Informed<S> {
 
     /// Why a call cannot be answered yet.
     fn refusal(&self, path: &str) -> Option<Status> {
-        let Link::Starting(failed) = &*self.link.borrow() else { return None };
+        let link = self.link.borrow();
+        let Link::Starting(_) = &*link else { return None };
         let of_the_node = path.strip_prefix("/runtime.v1.RuntimeService/");
         if of_the_node.is_some_and(|method| OF_THE_NODE.contains(&method)) {
             return None;
         }
-        let why = failed.as_deref().unwrap_or("it has not answered");
-        Some(Status::unavailable(format!(
-            "what there is is not known until containerd has told of it: {why}"
-        )))
+        Some(Status::unavailable(format!("nobody can be told what there is: {}", *link)))
     }
 }
 
@@ -88,7 +86,7 @@ mod tests {
             refusal(Link::Starting(Some("no such socket".into())), "/runtime.v1.ImageService/ListImages");
         let refused = refused.unwrap();
         assert_eq!(refused.code(), tonic::Code::Unavailable);
-        assert!(refused.message().ends_with("containerd has told of it: no such socket"), "{refused:?}");
+        assert!(refused.message().ends_with("told what there is: no such socket"), "{refused:?}");
     }
 
     #[test]

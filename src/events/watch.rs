@@ -1,5 +1,6 @@
 //! One subscription, opened before a full comparison after every (re)connect, for as long as the daemon lives.
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -51,6 +52,17 @@ pub enum Link {
     Up,
     /// The last error. What was there is known.
     Down(String),
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting(None) => f.write_str("containerd has not told yet what there is"),
+            Self::Comparing => f.write_str("what there is is being held against containerd's tasks"),
+            Self::Up => f.write_str("in step with containerd"),
+            Self::Starting(Some(error)) | Self::Down(error) => f.write_str(error),
+        }
+    }
 }
 
 /// Everything that follows containerd.
@@ -114,7 +126,7 @@ async fn follow(followers: &Followers, link: &watch::Sender<Link>) -> Lost {
     };
     CONNECTS.add(1);
     if link.send_replace(Link::Up) != Link::Up {
-        tracing::info!("in step with containerd");
+        tracing::info!("{}", Link::Up);
     }
     let Followers { config, containerd, containers, .. } = followers.clone();
     // Nobody waits for it, and it ends with the connection.

@@ -175,7 +175,7 @@ impl Daemon {
     async fn in_step(&self) {
         let mut link = self.link.subscribe();
         if tokio::time::timeout(FIRST_CONTACT, link.wait_for(|link| *link == Link::Up)).await.is_err() {
-            tracing::warn!("serving without containerd: RuntimeReady is false until it answers");
+            tracing::warn!("serving all the same, with RuntimeReady false: {}", *link.borrow());
         }
     }
 

@@ -108,22 +108,10 @@ impl Scene {
         t_pods_work(&self.t, &self.node).await;
     }
 
-    /// A slow node's cridge serves before it knows what there is, and says so: nobody is told that something is not there.
     async fn is_known(&self) {
-        let runtime = self.node.runtime();
-        until("what there is is known", || async {
-            match runtime.clone().list_containers(cri::ListContainersRequest::default()).await {
-                Ok(listed) => {
-                    assert_eq!(listed.into_inner().containers.len(), 4);
-                    Some(())
-                }
-                Err(status) => {
-                    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-                    None
-                }
-            }
-        })
-        .await;
+        self.node.is_known().await;
+        let listed = self.node.runtime().list_containers(cri::ListContainersRequest::default()).await;
+        assert_eq!(listed.unwrap().into_inner().containers.len(), 4);
     }
 
     async fn before(&self) -> Vec<cri::ContainerStatus> {

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use k8s_cri::v1 as cri;
 use rustix::process::{Pid, Signal, kill_process};
+use tonic::Code;
 use tonic::transport::Channel;
 
 use super::client::{self, Images, NewestImages, NewestRuntime, Runtime};
@@ -259,6 +260,16 @@ impl Node {
         .await;
     }
 
+    /// Waits until the server knows what there is. A slow node's cridge serves before, and says so: nobody is told that
+    /// something is not there.
+    pub async fn is_known(&self) {
+        until("what there is is known", || async {
+            let listed = self.runtime().list_containers(cri::ListContainersRequest::default()).await;
+            listed.map_err(|status| assert_eq!(status.code(), Code::Unavailable, "{status:?}")).ok()
+        })
+        .await;
+    }
+
     /// The points at which cridge can be made to die, or to wait, on a node that has them.
     pub fn points(&self) -> Points {
         Points { folder: self.dir.join("points") }
@@ -363,7 +374,10 @@ impl Node {
         *self.serves.lock().unwrap() = next;
         self.start_containerd();
         match next {
-            Server::Cridge => self.start().await,
+            Server::Cridge => {
+                self.start().await;
+                self.is_known().await;
+            }
             Server::Plugin => {
                 until("the plugin serves", || async { (self.ready().await?.0).then_some(()) }).await;
             }
