@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever is made for a command goes with it, whether its caller waits for that or not.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,6 +17,14 @@ use crate::linux::process;
 use crate::spec;
 use crate::trace;
 use crate::work::{Op, Operation};
+
+/// What the ids of all commands of this daemon begin with: those of another's are nobody's.
+static OURS: LazyLock<String> = LazyLock::new(|| format!("{:016x}", rand::random::<u64>()));
+
+/// Whether a command is of this daemon, by its id.
+pub(super) fn is_ours(exec_id: &str) -> bool {
+    exec_id.starts_with(OURS.as_str())
+}
 
 /// A command, and what is made for it.
 pub(super) struct Command {
@@ -62,7 +70,7 @@ impl Containers {
     {
         self.must_run(&container)?;
         let id = container.id.clone();
-        let exec_id = format!("{:032x}", rand::random::<u128>());
+        let exec_id = format!("{}{:016x}", *OURS, rand::random::<u64>());
         let fifos =
             Fifos::create(&self.state_dir(&id).join("io"), &exec_id, terminal, stdin).map_err(|source| {
                 ContainerError::Io { step: "make the command's streams", id: id.clone(), source }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::command::is_ours;
 use super::session::pass_output;
 use super::{Container, Containers};
 use crate::error::chain;
@@ -16,12 +17,11 @@ use crate::io::{Fifos, Outflow};
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Containers {
-    /// Looks after the commands of a container that runs, found by their FIFOs. Call before any is started: what is
-    /// there now is nobody's. Returns at once.
+    /// Looks after the commands of a container that runs whose daemon is gone, found by their FIFOs. Returns at once.
     pub fn leave_commands(&self, container: &Arc<Container>) {
         let dir = self.state_dir(&container.id).join("io");
         for (exec_id, fifos) in Fifos::all_in(&dir) {
-            if exec_id != container.id.as_str() {
+            if exec_id != container.id.as_str() && !is_ours(&exec_id) {
                 tokio::spawn(self.clone().leave_command(container.clone(), exec_id, fifos));
             }
         }

@@ -1,5 +1,5 @@
-//! Until containerd's records have been read once, nobody is told what there is: an empty list would have a kubelet start
-//! everything anew, and `NotFound` forget what runs.
+//! Until containerd has once told of its records and of pods' tasks, nobody is told what there is: an empty list would
+//! have a kubelet start everything anew, `NotFound` forget what runs, and a pod that seems not ready end it.
 
 use std::task::{Context, Poll};
 
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn before_its_records_were_read_only_the_node_is_told_of() {
+    fn before_what_there_is_is_known_only_the_node_is_told_of() {
         let open = proto::CALLS.iter().filter(|path| refusal(Link::Starting(None), path).is_none());
         let open: Vec<_> = open.map(|path| path.rsplit('/').next().unwrap()).collect();
         assert_eq!(open, OF_THE_NODE);

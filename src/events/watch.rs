@@ -45,9 +45,9 @@ fn note_lag(published: Timestamp) {
 /// Whether containerd answers and everything is in step with it: `Status`' RuntimeReady.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// Since the start, it is not known what there is; the last error, if one was met.
+    /// Since the start, it is not known what there is: a pod's state is written down nowhere. The last error, if one was met.
     Starting(Option<String>),
-    /// What there is is known, but not yet what became of it.
+    /// What there is is known, and which pods are ready, but not yet what became of their containers.
     Comparing,
     Up,
     /// The last error. What was there is known.
@@ -58,7 +58,7 @@ impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting(None) => f.write_str("containerd has not told yet what there is"),
-            Self::Comparing => f.write_str("what there is is being held against containerd's tasks"),
+            Self::Comparing => f.write_str("containers are being held against containerd's tasks"),
             Self::Up => f.write_str("in step with containerd"),
             Self::Starting(Some(error)) | Self::Down(error) => f.write_str(error),
         }
@@ -172,6 +172,9 @@ async fn catch_up(
     containers.sandboxes().handlers().learn_features(containerd).await;
     images.reload().await?;
     recovery::load(containers, containerd).await?;
+    // First: a shim that is at work on a checkpoint tells nothing of its tasks.
+    containers.end_stale_checkpoints().await;
+    let tasks = recovery::compare_pods(containers, containerd).await?;
     link.send_if_modified(|link| {
         let first = matches!(link, Link::Starting(_));
         if first {
@@ -179,9 +182,7 @@ async fn catch_up(
         }
         first
     });
-    // First: a shim that is at work on a checkpoint tells nothing of its tasks.
-    containers.end_stale_checkpoints().await;
-    recovery::compare(containers, containerd).await?;
+    recovery::compare_containers(containers, containerd, tasks).await?;
     Ok(events)
 }
 

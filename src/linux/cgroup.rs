@@ -95,6 +95,21 @@ pub fn folders(cgroups_path: &str) -> Vec<PathBuf> {
     }
 }
 
+/// The processes in the cgroup that an OCI `cgroupsPath` names, but for those below it; none where it is gone.
+pub fn members(cgroups_path: &str) -> Vec<u32> {
+    folders(cgroups_path)
+        .iter()
+        .map(|folder| members_of(folder))
+        .find(|pids| !pids.is_empty())
+        .unwrap_or_default()
+}
+
+/// Those of one cgroup, by its folder.
+pub fn members_of(folder: &Path) -> Vec<u32> {
+    let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    pids.lines().filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// Freezes the processes of the cgroup that an OCI `cgroupsPath` names.
 ///
 /// # Errors
@@ -222,8 +237,7 @@ fn clear_folder(folder: &Path) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => return other,
         }
-        let members = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        for pid in members.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
+        for pid in members_of(folder).into_iter().filter_map(|pid| Pid::from_raw(pid.try_into().ok()?)) {
             // One that has just ended is what is wanted.
             let _ = kill_process(pid, Signal::KILL);
         }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cgroup::{self, CgroupMode, ROOT};
+use super::cgroup::{self, CgroupMode, ROOT, members_of};
 use super::{LinuxError, file};
 use crate::id::is_id;
 
@@ -76,8 +76,7 @@ fn walk(folder: &Path, depth: usize, visit: &mut impl FnMut(&Path) -> bool) {
 }
 
 fn members(folder: &Path, found: &mut Vec<u32>) {
-    let pids = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-    for pid in pids.lines().filter_map(|line| line.parse().ok()) {
+    for pid in members_of(folder) {
         if !found.contains(&pid) {
             found.push(pid);
         }

@@ -13,7 +13,7 @@ use crate::container::{Container, ContainerError, Containers, LAST_WORDS};
 use crate::containerd::{Containerd, StdioPaths, TaskInfo, TaskState};
 use crate::error::{Kind, chain};
 use crate::io::Fifos;
-use crate::sandbox::{Sandbox, SandboxState};
+use crate::sandbox::{Sandbox, SandboxState, Sandboxes};
 use crate::time::Timestamp;
 
 /// How long a shim may be too busy to tell its state, and when it is asked again.
@@ -24,17 +24,49 @@ const ASK_LATER: Duration = Duration::from_secs(1);
 /// Entries worked on at once.
 const SIDE_BY_SIDE: usize = 8;
 
-/// Makes every entry agree with containerd's tasks. Call only after subscribing to events, so that an end which comes
-/// between the two is seen by one or the other. Waits for no last words: those are waited for in the background.
-pub async fn compare(containers: &Containers, containerd: &Containerd) -> Result<(), RecoveryError> {
-    let tasks = tasks(containerd).await?;
-    let sandboxes = containers.sandboxes().all();
-    futures::stream::iter(sandboxes)
-        .for_each_concurrent(SIDE_BY_SIDE, |sandbox| {
-            let task = tasks.get(sandbox.id.as_str());
-            async move { settle_sandbox(containers, &sandbox, task).await }
-        })
-        .await;
+/// containerd's tasks, by their containers' ids.
+pub struct Tasks(HashMap<String, TaskInfo>);
+
+impl Tasks {
+    /// One of which containerd could not tell the state: a shim that is busy, as with a start that a dying daemon broke
+    /// off, does not answer it in time.
+    fn unclear(&self) -> Option<&str> {
+        let unclear = self.0.values().find(|task| task.state == TaskState::Unknown);
+        unclear.map(|task| task.container_id.as_str())
+    }
+}
+
+/// Makes every pod agree with containerd's tasks. Call only after subscribing to events, so that an end which comes
+/// between the two is seen by one or the other.
+pub async fn compare_pods(containers: &Containers, containerd: &Containerd) -> Result<Tasks, RecoveryError> {
+    let sandboxes = containers.sandboxes();
+    // Before the tasks: what comes up meanwhile would seem to have none.
+    let pods = sandboxes.all();
+    let tasks = containerd.tasks().await?.into_iter();
+    let tasks: HashMap<_, _> = tasks.map(|task| (task.container_id.clone(), task)).collect();
+    for pod in pods {
+        settle_sandbox(sandboxes, &pod, tasks.get(pod.id.as_str()));
+    }
+    Ok(Tasks(tasks))
+}
+
+/// The same for containers. Nothing may be concluded from a shim that does not answer, so it is asked again, with all
+/// the others; and in the background at last. There, last words are waited for as well.
+pub async fn compare_containers(
+    containers: &Containers,
+    containerd: &Containerd,
+    mut tasks: Tasks,
+) -> Result<(), RecoveryError> {
+    let limit = Instant::now() + BUSY_SHIM;
+    while let Some(unclear) = tasks.unclear() {
+        if Instant::now() >= limit {
+            tracing::warn!(task = unclear, "its shim does not answer: its state stays unknown");
+            break;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+        tasks = compare_pods(containers, containerd).await?;
+    }
+    let Tasks(tasks) = tasks;
     futures::stream::iter(containers.all())
         .for_each_concurrent(SIDE_BY_SIDE, |container| {
             let task = tasks.get(container.id.as_str());
@@ -83,7 +115,7 @@ async fn settle_when_told(containers: Containers, containerd: Containerd, id: St
         }
     };
     if let Some(sandbox) = containers.sandboxes().entry(&id) {
-        settle_sandbox(&containers, &sandbox, task.as_ref()).await;
+        settle_sandbox(containers.sandboxes(), &sandbox, task.as_ref());
     }
     if let Some(container) = containers.entry(&id)
         && let Err(error) = settle(&containers, &containerd, &container, task.as_ref()).await
@@ -92,33 +124,17 @@ async fn settle_when_told(containers: Containers, containerd: Containerd, id: St
     }
 }
 
-/// Every task, by its container's id. A shim that is busy, as with a start that a dying daemon broke off, does not
-/// answer containerd in time, whose list then says "unknown": nothing may be concluded from that, so it is asked again.
-async fn tasks(containerd: &Containerd) -> Result<HashMap<String, TaskInfo>, RecoveryError> {
-    let limit = Instant::now() + BUSY_SHIM;
-    loop {
-        let tasks = containerd.tasks().await?;
-        let unclear = tasks.iter().find(|task| task.state == TaskState::Unknown);
-        match unclear {
-            Some(_) if Instant::now() < limit => tokio::time::sleep(ASK_AGAIN).await,
-            Some(task) => {
-                tracing::warn!(task = %task.container_id, "its shim does not answer: its state stays unknown");
-                return Ok(by_id(tasks));
-            }
-            None => return Ok(by_id(tasks)),
-        }
-    }
-}
-
-fn by_id(tasks: Vec<TaskInfo>) -> HashMap<String, TaskInfo> {
-    tasks.into_iter().map(|task| (task.container_id.clone(), task)).collect()
-}
-
-async fn settle_sandbox(containers: &Containers, sandbox: &Sandbox, task: Option<&TaskInfo>) {
-    let sandboxes = containers.sandboxes();
+fn settle_sandbox(sandboxes: &Sandboxes, sandbox: &Sandbox, task: Option<&TaskInfo>) {
     match (sandbox.state(), task.map(|task| task.state)) {
         // Its run was cut off before the caller heard of it, or its teardown half-way.
-        (SandboxState::Unknown, Some(TaskState::Running)) if sandbox.lacks_network() => {}
+        (SandboxState::Unknown, Some(TaskState::Running | TaskState::Unknown)) if sandbox.lacks_network() => {
+        }
+        // Its shim does not answer, and the kernel does.
+        (SandboxState::Unknown, Some(TaskState::Unknown)) => {
+            if let Some(pid) = sandboxes.pause_seen(sandbox) {
+                sandboxes.becomes(sandbox, |_| SandboxState::Ready { pid });
+            }
+        }
         (SandboxState::Unknown, Some(TaskState::Running | TaskState::Pausing | TaskState::Paused)) => {
             let pid = task.map_or(0, |task| task.pid);
             sandboxes.becomes(sandbox, |_| SandboxState::Ready { pid });

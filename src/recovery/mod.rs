@@ -1,6 +1,7 @@
 //! Makes what is known agree with what is: at start, after each reconnection to containerd, and for pods that the
-//! built-in plugin started. One path for all three: [`load`] takes in the records that are not known yet, [`compare`]
-//! holds every entry against containerd's tasks. [`pause_deleted`] does that for one pod, whose shim may have died.
+//! built-in plugin started. One path for all three: [`load`] takes in the records that are not known yet,
+//! [`compare_pods`] and [`compare_containers`] hold every entry against containerd's tasks. [`pause_deleted`] does that
+//! for one pod, whose shim may have died.
 //!
 //! Invariant: nothing is made up. A task that is missing has some seconds for the shim's last words, which carry the
 //! exit code, before its container counts as lost.
@@ -9,7 +10,7 @@ mod compare;
 mod decide;
 mod load;
 
-pub use compare::{compare, pause_deleted};
+pub use compare::{Tasks, compare_containers, compare_pods, pause_deleted};
 pub use load::{load, of_kind};
 
 use crate::containerd::ContainerdError;

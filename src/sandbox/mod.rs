@@ -23,6 +23,7 @@ mod files;
 mod handler;
 mod image_volumes;
 mod node;
+mod pause;
 mod pod_network;
 mod rootfs;
 mod run;

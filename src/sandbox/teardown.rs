@@ -11,7 +11,6 @@ use crate::error::{Errors, Kind, chain};
 use crate::id::{LeaseId, PodId, SnapshotKey};
 use crate::linux::{cgroup, netns};
 use crate::signal::Signal;
-use crate::spec;
 use crate::state::SandboxMetadata;
 use crate::time::Timestamp;
 use crate::work::Op;
@@ -151,13 +150,7 @@ impl Sandboxes {
 
     /// The runtime removes the pause's cgroup, unless it was itself killed on the way.
     async fn clear_cgroup(&self, sandbox: &Sandbox) -> Result<(), SandboxError> {
-        let facts = sandbox.facts();
-        let handler = self.handler_of(&facts.metadata);
-        // A parent that no handler of now takes was another configuration's.
-        let Ok(path) = spec::cgroups_path(&facts.metadata.config, &handler.config, sandbox.id.as_str())
-        else {
-            return Ok(());
-        };
+        let Some(path) = self.cgroups_path(sandbox) else { return Ok(()) };
         let id = sandbox.id.clone();
         let clear = move || {
             let failed = |source| SandboxError::Linux { step: "clear the cgroup", id: id.clone(), source };
@@ -180,7 +173,7 @@ impl Sandboxes {
     }
 
     /// The default where the pod's own is gone from the configuration: its plugins still know the cached network.
-    fn handler_of(&self, metadata: &SandboxMetadata) -> Handler {
+    pub(super) fn handler_of(&self, metadata: &SandboxMetadata) -> Handler {
         let handler = self.handlers().find(&metadata.runtime_handler);
         handler.unwrap_or_else(|_| self.handlers().default_handler())
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::parse::{self, Limit, Pressure, Table};
-use crate::linux::cgroup::CgroupFolders;
+use crate::linux::cgroup::{CgroupFolders, members_of};
 use crate::time::Timestamp;
 
 /// Cgroups looked into below one container's own: a container may make as many as it likes.
@@ -234,8 +234,7 @@ pub fn processes(folders: &CgroupFolders) -> Vec<u32> {
     let mut open: Vec<PathBuf> = vec![own.to_owned()];
     let mut seen = 0;
     while let Some(folder) = open.pop() {
-        let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
-        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        pids.extend(members_of(&folder));
         let below = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         let folders = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         for child in folders.take(MAX_CHILDREN - seen) {

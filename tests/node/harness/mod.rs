@@ -28,7 +28,7 @@ pub use pod::{Pod, PodBuilder};
 pub use points::Points;
 pub use trial::{Case, Kind, Test, on_cridge, release_trials, text_of};
 pub use usage::Usage;
-pub use wait::until;
+pub use wait::{is_emulated, until};
 
 /// The image of nearly all containers: a busybox with pgrep and ipcs.
 pub const BUSYBOX: &str = "docker.io/library/busybox:latest";

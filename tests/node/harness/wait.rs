@@ -8,14 +8,18 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// How long may be waited for what takes so long at most on an idle machine: where each instruction is emulated, ten
-/// times that.
-pub fn patience(usual: Duration) -> Duration {
-    static FACTOR: LazyLock<u32> = LazyLock::new(|| {
+/// Whether each instruction is emulated, and so takes ten times as long, while waits are as ever.
+pub fn is_emulated() -> bool {
+    static EMULATED: LazyLock<bool> = LazyLock::new(|| {
         let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        if processors.contains("QEMU TCG") { 10 } else { 1 }
+        processors.contains("QEMU TCG")
     });
-    usual * *FACTOR
+    *EMULATED
+}
+
+/// How long may be waited for what takes so long at most on an idle machine.
+pub fn patience(usual: Duration) -> Duration {
+    usual * if is_emulated() { 10 } else { 1 }
 }
 
 /// Looks until there is something, for a minute at most on an idle machine.
