@@ -10,7 +10,9 @@ use rustix::process::Signal;
 use tonic::{Code, Request, Status};
 
 use crate::cases;
-use crate::harness::{Case, Container, Disk, Node, NodeOptions, Pod, Shell, Test, processes, until};
+use crate::harness::{
+    Case, Container, Disk, Node, NodeOptions, Pod, Shell, Test, is_emulated, processes, until,
+};
 use crate::restart::COUNT;
 
 pub fn cases() -> Vec<Case> {
@@ -120,7 +122,9 @@ async fn a_hung_shim_blocks_nobody_else(t: Test) {
     is_late(&late, &format!("StopContainer of app in node-tests/{name}: send the stop signal for "));
     let exec = cri::ExecSyncRequest { container_id: app.id.clone(), cmd: vec!["true".into()], timeout: 0 };
     let late = node.runtime().exec_sync(impatient(exec)).await.unwrap_err();
-    assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+    // Where answers take long, the client's own clock may be first.
+    let cut_off = late.code() == Code::Cancelled && is_emulated();
+    assert!(late.code() == Code::DeadlineExceeded || cut_off, "{late:?}");
     all_else_works(&t, &other).await;
     // As far as anybody knows, and true.
     assert_eq!(hung.state().await, PodSandboxState::SandboxReady);
