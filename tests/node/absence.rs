@@ -206,7 +206,7 @@ async fn what_is_over_is_not_kept(t: Test) {
     node.end(Signal::KILL).await;
     node.manager().hold("0123456789abcdef-stdout", nobodys.into());
     node.start().await;
-    until("all is in step", || async { (node.ready().await == Some((true, true))).then_some(()) }).await;
+    node.in_step().await;
     holds("what is nobody's is let go", &kept).await;
 
     app.stop(60).await;

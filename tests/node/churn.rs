@@ -9,7 +9,8 @@ use k8s_cri::v1 as cri;
 use tonic::Code;
 
 use crate::cases;
-use crate::harness::{Case, Container, Node, NodeOptions, Test};
+use crate::harness::cgroups::Parent;
+use crate::harness::{Case, Container, Node, NodeOptions, Test, until};
 
 pub fn cases() -> Vec<Case> {
     cases!["churn": ; cridge only:
@@ -125,8 +126,8 @@ async fn one_life(t: &Test, node: &Arc<Node>, n: usize, pods: &Books, containers
 const DEATHS: usize = 10;
 
 async fn a_dying_container_is_measured_or_gone(t: Test) {
-    let pod =
-        t.pod().linux(|linux| linux.cgroup_parent = format!("/dying-on-{}", t.node().release)).run().await;
+    let parent = Parent::new(&t);
+    let pod = t.pod().linux(|linux| linux.cgroup_parent = parent.name.clone()).run().await;
     for n in 0..DEATHS {
         let app = pod.container(&format!("app-{n}")).shell("sleep 0.0$((RANDOM % 9))").create().await;
         let removed = AtomicBool::new(false);
@@ -146,6 +147,9 @@ async fn a_dying_container_is_measured_or_gone(t: Test) {
     let request = cri::PodSandboxStatsRequest { pod_sandbox_id: pod.id.clone() };
     let stats = t.node().runtime().pod_sandbox_stats(request).await.unwrap().into_inner().stats.unwrap();
     assert_eq!(stats.linux.unwrap().containers, []);
+    pod.remove().await;
+    until("the pod's cgroup is empty", || async { parent.is_empty().then_some(()) }).await;
+    parent.remove();
 }
 
 /// Whole figures or none, the container's own; or it is not there.

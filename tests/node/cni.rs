@@ -108,11 +108,6 @@ async fn why_not_ready(node: &Node) -> String {
     .await
 }
 
-async fn ready_again(node: &Node) {
-    until("the network is ready", || async { (node.ready().await == Some((true, true))).then_some(()) })
-        .await;
-}
-
 async fn a_hanging_network_blocks_nobody_else(t: Test) {
     let node = t.own_node(NodeOptions { configure: Some(stub_network), ..Default::default() }).await;
     let other = t.pod_on(&node).run().await;
@@ -158,7 +153,7 @@ async fn a_plugin_that_cannot_say_whether_it_is_ready_is_told(t: Test) {
     // Whether it can attach is another question.
     t.pod_on(&node).run().await;
     set_mode(&node, "ok");
-    ready_again(&node).await;
+    node.in_step().await;
 }
 
 async fn nonsense_for_an_answer_leaves_nothing(t: Test) {
@@ -212,7 +207,7 @@ async fn comes_and_goes(t: &Test, node: &Arc<Node>, thing: PathBuf, cached: bool
         assert!(told.contains(&stopped.id), "it is there for the kubelet's next try");
     }
     fs::rename(&aside, &thing).unwrap();
-    ready_again(node).await;
+    node.in_step().await;
     for pod in [stopped, kept] {
         pod.stop().await;
         pod.remove().await;
@@ -247,7 +242,7 @@ async fn a_namespace_that_was_unmounted_is_no_network(t: Test) {
     // Who takes it in now cannot have anything run in it.
     node.end(rustix::process::Signal::KILL).await;
     node.start().await;
-    ready_again(&node).await;
+    node.in_step().await;
     assert_eq!(pods[1].state().await, cri::PodSandboxState::SandboxNotready);
     pods[1].stop().await;
     pods[1].remove().await;
@@ -321,7 +316,6 @@ async fn a_network_without_configuration_is_told_and_comes_back(t: Test) {
     pod.stop().await;
     pod.remove().await;
     fs::rename(&aside, &file).unwrap();
-    until("the network is ready", || async { (node.ready().await == Some((true, true))).then_some(()) })
-        .await;
+    node.in_step().await;
     t.pod_on(&node).run().await;
 }

@@ -14,7 +14,7 @@ use k8s_cri::v1::{ContainerState, PodSandboxState};
 use rustix::process::Signal;
 
 use crate::cases;
-use crate::harness::{Case, Container, Node, NodeOptions, Test, request, until};
+use crate::harness::{Case, Container, Node, NodeOptions, Test, request};
 
 pub fn cases() -> Vec<Case> {
     cases!["crowd": ; cridge only: a_thousand_records_are_taken_in]
@@ -106,7 +106,7 @@ async fn a_thousand_records_are_taken_in(t: Test) {
     let codes = make(&node, &app).await;
     let began = Instant::now();
     node.start().await;
-    until("all is in step", || async { (node.ready().await == Some((true, true))).then_some(()) }).await;
+    node.in_step().await;
     eprintln!("{}: {} records are taken in after {:?}", node.release, PODS * (EACH + 1), began.elapsed());
 
     let mut runtime = node.runtime();

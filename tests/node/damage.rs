@@ -74,7 +74,7 @@ async fn a_status_that_cannot_be_read_hides_nothing(t: Test) {
     let mut told = Vec::new();
     for _ in 0..2 {
         node.start().await;
-        in_step(&node).await;
+        node.in_step().await;
         let mut now = Vec::new();
         for container in &running {
             let status = container.status().await;
@@ -106,10 +106,6 @@ async fn a_status_that_cannot_be_read_hides_nothing(t: Test) {
         container.remove().await;
     }
     assert_eq!(pod.container("new").shell("echo works").output().await, "works");
-}
-
-async fn in_step(node: &Node) {
-    until("all is in step", || async { (node.ready().await == Some((true, true))).then_some(()) }).await;
 }
 
 /// Has a node keep its state where there is little room.

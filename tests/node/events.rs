@@ -240,7 +240,7 @@ async fn a_stream_outlives_containerd(t: Test) {
         let told = ear.up_to(&pod, &first.id, Stopped).await;
         // With its code, or as lost: that is a test of its own.
         assert_eq!(*status_of(told.last().unwrap(), &first), first.status().await);
-        until("all is in step", || async { (node.ready().await == Some((true, true))).then_some(()) }).await;
+        node.in_step().await;
         std::fs::write(&after, "").unwrap();
         let told = ear.up_to(&pod, &second.id, Stopped).await;
         assert_eq!(status_of(told.last().unwrap(), &second).exit_code, 7);

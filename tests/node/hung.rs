@@ -146,7 +146,7 @@ async fn a_hung_shim_is_known_again_after_a_restart(t: Test) {
     // Its pause is there to be seen: a kubelet ends a pod that is not ready.
     assert_eq!(hung.state().await, PodSandboxState::SandboxReady);
     assert_eq!(app.state().await, ContainerState::ContainerRunning);
-    until("all else is in step", || async { (node.ready().await == Some((true, true))).then_some(()) }).await;
+    node.in_step().await;
     all_else_works(&t, &other).await;
     // Begun before its container is known again, and this daemon's all the same.
     let counted = app.clone();

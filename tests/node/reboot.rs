@@ -7,7 +7,7 @@ use k8s_cri::v1::{ContainerState, PodSandboxState};
 use rustix::process::Signal;
 
 use crate::cases;
-use crate::harness::{Case, Node, NodeOptions, Test, until};
+use crate::harness::{Case, Node, NodeOptions, Test};
 
 pub fn cases() -> Vec<Case> {
     cases!["reboot": ; cridge only: what_ran_is_over_and_runs_again]
@@ -18,10 +18,6 @@ fn addresses(node: &Node) -> Vec<String> {
     let held = fs::read_dir(node.dir.join("cni/ipam").join(&node.bridge)).into_iter().flatten().flatten();
     let names = held.map(|lease| lease.file_name().into_string().unwrap());
     names.filter(|name| name.starts_with(&node.subnet)).collect()
-}
-
-async fn in_step(node: &Node) {
-    until("all is in step", || async { (node.ready().await == Some((true, true))).then_some(()) }).await;
 }
 
 async fn what_ran_is_over_and_runs_again(t: Test) {
@@ -38,7 +34,7 @@ async fn what_ran_is_over_and_runs_again(t: Test) {
     node.lose_power().await;
     node.start_containerd();
     node.start().await;
-    in_step(&node).await;
+    node.in_step().await;
     for pod in [&pod, &on_the_nodes_network] {
         assert_eq!(pod.state().await, PodSandboxState::SandboxNotready);
     }
@@ -61,5 +57,5 @@ async fn what_ran_is_over_and_runs_again(t: Test) {
     // containerd looks for what a reboot has left of tasks once there are others: at its next start.
     node.end_containerd(Signal::TERM).await;
     node.start_containerd();
-    in_step(&node).await;
+    node.in_step().await;
 }

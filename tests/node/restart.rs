@@ -110,12 +110,6 @@ impl Scene {
         t_pods_work(&self.t, &self.node).await;
     }
 
-    async fn is_known(&self) {
-        self.node.is_known().await;
-        let listed = self.node.runtime().list_containers(cri::ListContainersRequest::default()).await;
-        assert_eq!(listed.unwrap().into_inner().containers.len(), 4);
-    }
-
     async fn before(&self) -> Vec<cri::ContainerStatus> {
         vec![self.created.status().await, self.counting.status().await, self.exited.status().await]
     }
@@ -139,7 +133,6 @@ async fn all_outlives_the_end_of_cridge(t: Test) {
     assert!(scene.node.end(Signal::TERM).await.success());
     scene.end_one().await;
     scene.node.start().await;
-    scene.is_known().await;
     scene.check(&before).await;
     // Exactly once, over a restart in peace.
     let numbers = scene.numbers();
@@ -152,7 +145,6 @@ async fn all_outlives_the_death_of_cridge(t: Test) {
     scene.node.end(Signal::KILL).await;
     scene.end_one().await;
     scene.node.start().await;
-    scene.is_known().await;
     scene.check(&before).await;
     // Nothing is lost; what was written and not yet consumed may come twice.
     let mut numbers = scene.numbers();
@@ -177,8 +169,7 @@ async fn containerd_goes_and_comes(t: &Test, signal: Signal) {
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     scene.end_one().await;
     scene.node.start_containerd();
-    until("containerd is back", || async { (scene.node.ready().await == Some((true, true))).then_some(()) })
-        .await;
+    scene.node.in_step().await;
     scene.check(&before).await;
     let numbers = scene.numbers();
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u32), "{numbers:?}");
@@ -200,8 +191,7 @@ async fn all_outlives_the_death_of_both(t: Test) {
     scene.end_one().await;
     scene.node.start_containerd();
     scene.node.start().await;
-    until("all is in step", || async { (scene.node.ready().await == Some((true, true))).then_some(()) })
-        .await;
+    scene.node.in_step().await;
     // By now nobody may know how it ended; what is told then is that, and no made-up code.
     let ended = scene.ending.exited().await;
     let told = (ended.exit_code, ended.reason.as_str());
@@ -218,7 +208,7 @@ const MOMENTS: [u64; 6] = [0, 15, 40, 70, 110, 170];
 
 async fn ready_again(node: &Node) {
     node.start().await;
-    until("all is in step", || async { (node.ready().await == Some((true, true))).then_some(()) }).await;
+    node.in_step().await;
 }
 
 async fn a_pod_in_the_making_outlives_no_death(t: Test) {

@@ -145,7 +145,7 @@ impl Scene {
                     false
                 }
             };
-            self.in_step().await;
+            self.node.in_step().await;
             self.addresses_are_held().await;
             deed.check(self, stage).await;
             died
@@ -270,11 +270,6 @@ impl Scene {
         }
     }
 
-    async fn in_step(&self) {
-        until("all is in step", || async { (self.node.ready().await == Some((true, true))).then_some(()) })
-            .await;
-    }
-
     /// An address is shown by who holds it, and by nobody who has given it back.
     async fn addresses_are_held(&self) {
         let held = self.node.dir.join("cni/ipam").join(&self.node.bridge);
@@ -294,7 +289,7 @@ impl Scene {
         if self.node.server_pid().is_none() {
             self.node.start().await;
         }
-        self.in_step().await;
+        self.node.in_step().await;
         for pod in self.t.pods_on(&self.node).await {
             let pod = self.t.pod_on(&self.node).known(&pod.id).await;
             until("the pod is removed", || async { pod.try_remove().await.ok() }).await;
@@ -307,7 +302,7 @@ impl Scene {
             // containerd takes 5 s for what a dead shim has left, and no more until its next start.
             self.node.end_containerd(Signal::TERM).await;
             self.node.start_containerd();
-            self.in_step().await;
+            self.node.in_step().await;
             left = left_on(&self.node).await;
         }
         assert!(left.is_empty(), "{}", left.join("\n"));

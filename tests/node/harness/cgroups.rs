@@ -50,7 +50,8 @@ pub struct Parent {
 
 impl Parent {
     pub fn new(t: &Test) -> Self {
-        let name = t.fresh_name("parent");
+        // Tests of several releases run at once.
+        let name = format!("{}-on-{}", t.fresh_name("parent"), t.node().release.replace('.', ""));
         if by_systemd() {
             let top = name.replace('-', "_");
             return Self { name: format!("/{top}.slice/{top}-burstable.slice"), top: format!("{top}.slice") };

@@ -7,7 +7,6 @@ use std::sync::Mutex;
 
 use k8s_cri::v1 as cri;
 use rustix::process::{Pid, Signal, kill_process};
-use tonic::Code;
 use tonic::transport::Channel;
 
 use super::client::{self, Images, NewestImages, NewestRuntime, Runtime};
@@ -230,7 +229,8 @@ impl Node {
         Some((is("RuntimeReady"), is("NetworkReady")))
     }
 
-    /// Starts cridge, and waits until it serves.
+    /// Starts cridge beside its containerd, and waits until it knows what there is. On a slow node it serves before, and
+    /// says so.
     pub async fn start(&self) {
         assert!(self.server.lock().unwrap().is_none(), "a server runs already");
         let log = File::options().create(true).append(true).open(self.log_file()).expect("a log");
@@ -255,19 +255,15 @@ impl Node {
         until("cridge serves", || async {
             let ended = self.server.lock().unwrap().as_mut().unwrap().try_wait().expect("a child");
             assert!(ended.is_none(), "cridge ended with {ended:?}:\n{}", self.log_tail(30));
-            self.ready().await
+            let listed = self.runtime().list_containers(cri::ListContainersRequest::default()).await;
+            listed.ok()
         })
         .await;
     }
 
-    /// Waits until the server knows what there is. A slow node's cridge serves before, and says so: nobody is told that
-    /// something is not there.
-    pub async fn is_known(&self) {
-        until("what there is is known", || async {
-            let listed = self.runtime().list_containers(cri::ListContainersRequest::default()).await;
-            listed.map_err(|status| assert_eq!(status.code(), Code::Unavailable, "{status:?}")).ok()
-        })
-        .await;
+    /// Waits until the server is in step with containerd, and the network is ready.
+    pub async fn in_step(&self) {
+        until("all is in step", || async { (self.ready().await == Some((true, true))).then_some(()) }).await;
     }
 
     /// The points at which cridge can be made to die, or to wait, on a node that has them.
@@ -374,10 +370,7 @@ impl Node {
         *self.serves.lock().unwrap() = next;
         self.start_containerd();
         match next {
-            Server::Cridge => {
-                self.start().await;
-                self.is_known().await;
-            }
+            Server::Cridge => self.start().await,
             Server::Plugin => {
                 until("the plugin serves", || async { (self.ready().await?.0).then_some(()) }).await;
             }
