@@ -94,12 +94,18 @@ build_checkpointctl() {
     CGO_ENABLED=0 GOFLAGS=-buildvcs=false go build -o "$1/checkpointctl" github.com/checkpoint-restore/checkpointctl
 }
 
-# kubelet, control_plane, kubectl: Kubernetes' own, apart, so that the first is there soon.
+# kubelet, kubeadm, control_plane, kubectl: Kubernetes' own, apart, so that the first is there soon.
 kubelet() {
     local place
     place=$(kubernetes kubelet)
     once "$place" "the kubelet (some minutes)" build_kubernetes kubelet
     point bin/kubelet "$place/kubelet"
+}
+kubeadm() {
+    local place
+    place=$(kubernetes kubeadm)
+    once "$place" "kubeadm (a minute or two)" build_kubernetes kubeadm
+    point bin/kubeadm "$place/kubeadm"
 }
 control_plane() {
     local place program programs=(kube-apiserver kube-controller-manager kube-scheduler kube-proxy)

@@ -48,7 +48,6 @@ pub const TYPISTS: &[(Which, Typist)] = &[
     (Is("cargo build --features traces"), Test("hack/test", "--features traces")),
     (Begins("docker "), Nobody("a docker, and a registry to have others' images of")),
     (Begins("kind "), Nobody("a docker, and a node image of kind's")),
-    (Begins("kubeadm "), Nobody("a kubeadm among what hack/lab gets")),
     // Which pods the demonstration runs is README's example.
     (Blocks("README.md", "See it run"), Test("tests/demo", "hack/demo")),
     (Is("cridge play examples/web-and-sidecar.yaml"), Test("hack/demo", "play web-and-sidecar")),
@@ -56,6 +55,7 @@ pub const TYPISTS: &[(Which, Typist)] = &[
     (Begins("kubectl "), Test(CLUSTER, "node.Typed(\"kubectl\", \"helm\")")),
     (Begins("helm "), Test(CLUSTER, "node.Typed(\"kubectl\", \"helm\")")),
     // A machine with systemd and dpkg.
+    (Begins("kubeadm "), Test(MACHINE, "^kubeadm join ")),
     (Blocks("docs/install.md", "The package"), Test(MACHINE, "docs/install.md \"The package\"")),
     (
         Blocks("docs/install.md", "A node that has pods"),
