@@ -44,7 +44,7 @@ pub const TYPISTS: &[(Which, Typist)] = &[
     // What makes cridge, and what has no place in a test.
     (Is("hack/test"), Test(".ci/run", "hack/test")),
     (Is("hack/deb /tmp"), Test("hack/test", "hack/deb --debug")),
-    (Is("cargo build --release"), Test("hack/deb", "--profile \"$profile\"")),
+    (Begins("cargo build --release"), Test("hack/deb", "--profile \"$profile\"")),
     (Is("cargo build --features traces"), Test("hack/test", "--features traces")),
     (Begins("docker "), Nobody("a docker, and a registry to have others' images of")),
     (Begins("kind "), Nobody("a docker, and a node image of kind's")),
