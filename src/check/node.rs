@@ -16,7 +16,9 @@ const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 pub fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = vec![kernel(process::kernel_version())];
     if config.image.snapshotter == "overlayfs" {
-        findings.push(overlay(&fs::read_to_string("/proc/filesystems").unwrap_or_default()));
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let modules = format!("/lib/modules/{}/modules.dep", text("/proc/sys/kernel/osrelease").trim());
+        findings.push(overlay(&text("/proc/filesystems"), &text(&modules)));
     }
     findings.push(namespaces(Path::new("/proc/self/ns")));
     findings.push(seccomp(Path::new("/proc/sys/kernel/seccomp/actions_avail")));
@@ -36,12 +38,17 @@ fn kernel(version: (u32, u32)) -> Finding {
     Finding::ok(NAME, text)
 }
 
-fn overlay(filesystems: &str) -> Finding {
+/// `modules` are those that may be loaded, each with what it depends on.
+fn overlay(filesystems: &str, modules: &str) -> Finding {
     const NAME: &str = "overlay file system";
     if filesystems.lines().any(|line| line.split_whitespace().last() == Some("overlay")) {
         return Finding::ok(NAME, "there");
     }
     let fix = "modprobe overlay, and write overlay into /etc/modules-load.d/cridge.conf";
+    if modules.lines().filter_map(|line| line.split(':').next()).any(|path| path.contains("/overlay.ko")) {
+        let text = "the kernel loads it when the first container is made, unless it may load no more modules";
+        return Finding::warn(NAME, text, fix);
+    }
     Finding::fail(NAME, "the kernel has not loaded it", fix)
 }
 
@@ -109,8 +116,13 @@ mod tests {
 
     #[test]
     fn what_the_kernel_lacks_is_told() {
-        assert_eq!(overlay("nodev\tsysfs\nnodev\toverlay\n").outcome, Outcome::Ok);
-        assert_eq!(overlay("nodev\tsysfs\n").outcome, Outcome::Fail);
+        let modules = "kernel/fs/overlayfs/overlay.ko.xz: kernel/fs/some.ko\n";
+        assert_eq!(overlay("nodev\tsysfs\nnodev\toverlay\n", "").outcome, Outcome::Ok);
+        assert_eq!(overlay("nodev\tsysfs\n", modules).outcome, Outcome::Warn);
+        assert_eq!(
+            overlay("nodev\tsysfs\n", "kernel/fs/other.ko: kernel/fs/overlay.ko\n").outcome,
+            Outcome::Fail
+        );
         assert_eq!(kernel((4, 9)).outcome, Outcome::Warn);
         assert_eq!(kernel((6, 1)).outcome, Outcome::Ok);
         assert_eq!(forwarding(Some("1\n")).outcome, Outcome::Ok);
