@@ -16,9 +16,9 @@ const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 pub fn findings(config: &Config) -> Vec<Finding> {
     let mut findings = vec![kernel(process::kernel_version())];
     if config.image.snapshotter == "overlayfs" {
+        let modules = format!("/lib/modules/{}/modules.dep", process::kernel_release());
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let modules = format!("/lib/modules/{}/modules.dep", text("/proc/sys/kernel/osrelease").trim());
-        findings.push(overlay(&text("/proc/filesystems"), &text(&modules)));
+        findings.push(overlay(&text("/proc/filesystems"), || text(&modules)));
     }
     findings.push(namespaces(Path::new("/proc/self/ns")));
     findings.push(seccomp(Path::new("/proc/sys/kernel/seccomp/actions_avail")));
@@ -39,13 +39,13 @@ fn kernel(version: (u32, u32)) -> Finding {
 }
 
 /// `modules` are those that may be loaded, each with what it depends on.
-fn overlay(filesystems: &str, modules: &str) -> Finding {
+fn overlay(filesystems: &str, modules: impl FnOnce() -> String) -> Finding {
     const NAME: &str = "overlay file system";
     if filesystems.lines().any(|line| line.split_whitespace().last() == Some("overlay")) {
         return Finding::ok(NAME, "there");
     }
     let fix = "modprobe overlay, and write overlay into /etc/modules-load.d/cridge.conf";
-    if modules.lines().filter_map(|line| line.split(':').next()).any(|path| path.contains("/overlay.ko")) {
+    if modules().lines().filter_map(|line| line.split(':').next()).any(|path| path.contains("/overlay.ko")) {
         let text = "the kernel loads it when the first container is made, unless it may load no more modules";
         return Finding::warn(NAME, text, fix);
     }
@@ -116,13 +116,11 @@ mod tests {
 
     #[test]
     fn what_the_kernel_lacks_is_told() {
+        let overlay = |filesystems, modules: &str| overlay(filesystems, || modules.to_owned()).outcome;
+        assert_eq!(overlay("nodev\tsysfs\nnodev\toverlay\n", ""), Outcome::Ok);
         let modules = "kernel/fs/overlayfs/overlay.ko.xz: kernel/fs/some.ko\n";
-        assert_eq!(overlay("nodev\tsysfs\nnodev\toverlay\n", "").outcome, Outcome::Ok);
-        assert_eq!(overlay("nodev\tsysfs\n", modules).outcome, Outcome::Warn);
-        assert_eq!(
-            overlay("nodev\tsysfs\n", "kernel/fs/other.ko: kernel/fs/overlay.ko\n").outcome,
-            Outcome::Fail
-        );
+        assert_eq!(overlay("nodev\tsysfs\n", modules), Outcome::Warn);
+        assert_eq!(overlay("nodev\tsysfs\n", "kernel/fs/other.ko: kernel/fs/overlay.ko\n"), Outcome::Fail);
         assert_eq!(kernel((4, 9)).outcome, Outcome::Warn);
         assert_eq!(kernel((6, 1)).outcome, Outcome::Ok);
         assert_eq!(forwarding(Some("1\n")).outcome, Outcome::Ok);

@@ -37,7 +37,9 @@ impl<S> Informed<S> {
     /// Why a call cannot be answered yet.
     fn refusal(&self, path: &str) -> Option<Status> {
         let link = self.link.borrow();
-        let Link::Starting(_) = &*link else { return None };
+        if !matches!(*link, Link::Starting(_)) {
+            return None;
+        }
         let of_the_node = path.strip_prefix("/runtime.v1.RuntimeService/");
         if of_the_node.is_some_and(|method| OF_THE_NODE.contains(&method)) {
             return None;

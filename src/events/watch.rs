@@ -45,7 +45,8 @@ fn note_lag(published: Timestamp) {
 /// Whether containerd answers and everything is in step with it: `Status`' RuntimeReady.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// Since the start, it is not known what there is: a pod's state is written down nowhere. The last error, if one was met.
+    /// Since the start, it is not known what there is: a pod's state is written down nowhere. The last error, if one was
+    /// met.
     Starting(Option<String>),
     /// What there is is known, and which pods are ready, but not yet what became of their containers.
     Comparing,
@@ -100,13 +101,12 @@ pub async fn watch(followers: Followers, link: watch::Sender<Link>, stop: Cancel
         if *link.borrow() == Link::Up {
             since = Instant::now();
         }
-        let why = chain(&lost);
         let down = match &*link.borrow() {
-            Link::Starting(_) => Link::Starting(Some(why.clone())),
-            Link::Comparing | Link::Up | Link::Down(_) => Link::Down(why.clone()),
+            Link::Starting(_) => Link::Starting(Some(chain(&lost))),
+            Link::Comparing | Link::Up | Link::Down(_) => Link::Down(chain(&lost)),
         };
         if link.send_replace(down.clone()) != down {
-            tracing::warn!("{why}; trying until it succeeds");
+            tracing::warn!("{down}; trying until it succeeds");
         }
         let pause = (since.elapsed() / PATIENCE).clamp(RETRY.0, RETRY.1);
         tokio::select! {

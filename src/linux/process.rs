@@ -13,7 +13,12 @@ use super::LinuxError;
 
 /// The kernel's version, major and minor.
 pub fn kernel_version() -> (u32, u32) {
-    version_of(&rustix::system::uname().release().to_string_lossy())
+    version_of(&kernel_release())
+}
+
+/// The kernel's release, which names the folder of its modules (uname's release).
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// `6.18.5-cloud` is (6, 18); a distribution may write nearly anything behind the numbers.

@@ -252,7 +252,7 @@ impl Node {
             .spawn()
             .expect("cridge can be started");
         *self.server.lock().unwrap() = Some(child);
-        until("cridge serves", || async {
+        until("cridge knows what there is", || async {
             let ended = self.server.lock().unwrap().as_mut().unwrap().try_wait().expect("a child");
             assert!(ended.is_none(), "cridge ended with {ended:?}:\n{}", self.log_tail(30));
             let listed = self.runtime().list_containers(cri::ListContainersRequest::default()).await;

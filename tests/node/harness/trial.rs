@@ -270,7 +270,9 @@ impl Test {
             }
             failures.extend(finish(node).await);
         }
-        self.0.parent.get().inspect(|parent| parent.remove());
+        if let Some(parent) = self.0.parent.get() {
+            parent.remove();
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.0.folder) {
             failures.push(format!("the test's folder cannot be removed: {error}"));
         }
